@@ -1,0 +1,10 @@
+//! Call modules: the way of a message ([`core`]), transactions, routing headers, replies and message editing.
+//!
+//! Adding a module is one folder and one line in [`MODULES`].
+
+pub mod core;
+
+use switchroom_kernel::Module;
+
+/// The modules of this floor. `core` is always loaded; the others when a script names them.
+pub static MODULES: &[&Module] = &[&core::MODULE];
