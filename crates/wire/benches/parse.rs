@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use std::hint::black_box;
 use std::time::Instant;
-use switchroom_wire::sip::Message;
+use switchroom_wire::sip::{Message, NameAddr, Uri, Via};
 
 const INVITE: &[u8] = b"INVITE sip:bob@biloxi.example.com:5060 SIP/2.0\r\n\
 Via: SIP/2.0/UDP bigbox3.site3.atlanta.example.com:5060;branch=z9hG4bK77ef4c2312983.1;rport\r\n\
@@ -50,5 +50,17 @@ fn main() {
         let from = m.from().unwrap();
         black_box((from.tag(), m.to().unwrap().tag(), m.via().unwrap().branch));
         black_box((m.ruri().unwrap().host, from.parse_uri().unwrap().host));
+    });
+    let m = Message::parse(buf.clone()).unwrap();
+    println!("message is {} bytes", size_of::<Message>());
+    let (via, from) = (m.via().unwrap().raw, m.from().unwrap().raw);
+    time("one Via", || {
+        black_box(Via::parse(black_box(via)).unwrap());
+    });
+    time("one address", || {
+        black_box(NameAddr::parse(black_box(from)).unwrap());
+    });
+    time("one URI", || {
+        black_box(Uri::parse(black_box(m.ruri_bytes())).unwrap());
     });
 }

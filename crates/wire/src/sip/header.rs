@@ -145,7 +145,8 @@ impl HeaderId {
                 let mut at = slot(name);
                 while TABLE[at] != EMPTY {
                     let i = usize::from(TABLE[at]);
-                    if NAMES[i].as_bytes().eq_ignore_ascii_case(name) {
+                    let known = NAMES[i].as_bytes();
+                    if known == name || known.eq_ignore_ascii_case(name) {
                         return IDS[i];
                     }
                     at = (at + 1) % SLOTS;

@@ -125,50 +125,38 @@ impl Message {
     fn find_headers(&mut self) -> Result<(), Fault> {
         let buf: &[u8] = &self.buf;
         let mut fault = Ok(());
-        let mut at = self.start.end() as usize;
+        let mut line = self.start.end() as usize;
         loop {
-            let line = at;
-            match buf.get(at) {
+            match buf.get(line) {
                 None => {
                     self.head_end = buf.len() as u32;
                     self.body = buf.len() as u32;
                     return fault.and(Err(Fault::Truncated));
                 }
-                Some(b'\r') if buf.get(at + 1) == Some(&b'\n') => {
-                    self.head_end = at as u32;
-                    self.body = at as u32 + 2;
+                Some(b'\r') if buf.get(line + 1) == Some(&b'\n') => {
+                    self.head_end = line as u32;
+                    self.body = line as u32 + 2;
                     return fault;
                 }
                 Some(b'\n') => {
-                    self.head_end = at as u32;
-                    self.body = at as u32 + 1;
+                    self.head_end = line as u32;
+                    self.body = line as u32 + 1;
                     return fault;
                 }
                 Some(_) => {}
             }
-            while buf.get(at).is_some_and(|b| TOKEN[usize::from(*b)]) {
-                at += 1;
+            let first_end = memchr::memchr(b'\n', &buf[line..]).map_or(buf.len(), |len| line + len + 1);
+            let colon = memchr::memchr(b':', &buf[line..first_end]);
+            let name = trim_blank(&buf[line..line + colon.unwrap_or(0)]);
+            let mut end = first_end;
+            while matches!(buf.get(end), Some(b' ' | b'\t')) {
+                end = memchr::memchr(b'\n', &buf[end..]).map_or(buf.len(), |len| end + len + 1);
             }
-            let name_len = at - line;
-            while matches!(buf.get(at), Some(b' ' | b'\t')) {
-                at += 1;
-            }
-            let colon = buf.get(at) == Some(&b':');
-            let mut end = at;
-            loop {
-                match memchr::memchr(b'\n', &buf[end..]) {
-                    Some(len) => end += len + 1,
-                    None => {
-                        end = buf.len();
-                        break;
-                    }
-                }
-                if !matches!(buf.get(end), Some(b' ' | b'\t')) {
-                    break;
-                }
-            }
-            if colon && name_len > 0 && name_len < usize::from(u16::MAX) {
-                let mut value = at + 1;
+            let id = HeaderId::from_name(name);
+            let sound =
+                id != HeaderId::Other || (!name.is_empty() && name.iter().all(|b| TOKEN[usize::from(*b)]));
+            if let Some(colon) = colon.filter(|_| sound && name.len() < usize::from(u16::MAX)) {
+                let mut value = line + colon + 1;
                 let mut value_end = end;
                 while value < value_end && scan::is_lws(buf[value_end - 1]) {
                     value_end -= 1;
@@ -176,7 +164,6 @@ impl Message {
                 while value < value_end && scan::is_lws(buf[value]) {
                     value += 1;
                 }
-                let id = HeaderId::from_name(&buf[line..line + name_len]);
                 if self.headers.len() == MAX_HEADERS {
                     self.head_end = line as u32;
                     self.body = buf.len() as u32;
@@ -194,13 +181,13 @@ impl Message {
                     value: value as u32,
                     value_end: value_end as u32,
                     end: end as u32,
-                    name_len: name_len as u16,
+                    name_len: name.len() as u16,
                     id,
                 });
             } else {
                 fault = fault.and(Err(Fault::HeaderLine));
             }
-            at = end;
+            line = end;
         }
     }
 
@@ -621,6 +608,15 @@ impl HeaderId {
                 | HeaderId::ContentLength
         )
     }
+}
+
+/// The name without blanks before the colon.
+#[inline]
+fn trim_blank(mut name: &[u8]) -> &[u8] {
+    while let [rest @ .., b' ' | b'\t'] = name {
+        name = rest;
+    }
+    name
 }
 
 /// Which bytes are characters of `token`.

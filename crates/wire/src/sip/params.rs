@@ -66,20 +66,21 @@ impl<'a> Iterator for Params<'a> {
     fn next(&mut self) -> Option<Param<'a>> {
         while !self.rest.is_empty() {
             let text = self.rest;
-            let (mut i, mut equals) = (0, None);
-            while let Some(&b) = text.get(i) {
-                match b {
-                    b';' => break,
-                    b'=' if equals.is_none() => equals = Some(i),
-                    b'"' => {
-                        i = scan::quoted_end(text, i).unwrap_or(text.len());
-                        continue;
+            let mut end = 0;
+            loop {
+                match memchr::memchr2(b';', b'"', &text[end..]) {
+                    None => {
+                        end = text.len();
+                        break;
                     }
-                    _ => {}
+                    Some(at) if text[end + at] == b';' => {
+                        end += at;
+                        break;
+                    }
+                    Some(at) => end = scan::quoted_end(text, end + at).unwrap_or(text.len()),
                 }
-                i += 1;
             }
-            let end = i.min(text.len());
+            let equals = text[..end].iter().position(|b| *b == b'=');
             self.rest = text.get(end + 1..).unwrap_or(&[]);
             let (name, value) = match equals {
                 Some(at) => (trim(&text[..at]), Some(trim(&text[at + 1..end]))),

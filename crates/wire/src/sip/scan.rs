@@ -142,13 +142,22 @@ pub fn commas(value: &[u8]) -> Commas<'_> {
     Commas { rest: Some(value) }
 }
 
+/// Most values hold no comma, or none behind quotes, brackets or comments.
+fn find_comma(s: &[u8]) -> Option<usize> {
+    let comma = memchr::memchr(b',', s)?;
+    match memchr::memchr3(b'"', b'<', b'(', &s[..comma]) {
+        None => Some(comma),
+        Some(_) => find_outside(s, b","),
+    }
+}
+
 impl<'a> Iterator for Commas<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
         loop {
             let s = self.rest.take()?;
-            let item = match find_outside(s, b",") {
+            let item = match find_comma(s) {
                 Some(at) => {
                     self.rest = Some(&s[at + 1..]);
                     &s[..at]
