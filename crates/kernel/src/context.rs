@@ -70,6 +70,23 @@ impl Target {
     }
 }
 
+/// A change that depends on the socket a request leaves from (Record-Route names both sides).
+pub type LateEdit = Rc<dyn Fn(&Leaving<'_>, &mut Edits)>;
+
+/// A request about to leave.
+pub struct Leaving<'a> {
+    /// The house.
+    pub kernel: &'a crate::kernel::Kernel,
+    /// The request as received.
+    pub msg: &'a Message,
+    /// Socket it came in on.
+    pub from: SocketId,
+    /// Socket it leaves from.
+    pub to: SocketId,
+    /// Host and port that the script wants shown instead of the socket's.
+    pub advertised: &'a (Option<Bytes>, Option<Bytes>),
+}
+
 /// Handle of a transaction; the module that owns transactions knows what it means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TxHandle(pub u64);
@@ -104,6 +121,8 @@ pub struct Ctx {
     pub received: Received,
     /// Changes to `msg`, replayed when it is sent.
     pub edits: Edits,
+    /// Changes made for each branch when its socket is known.
+    pub late_edits: SmallVec<[LateEdit; 1]>,
     /// Branch 0: the Request-URI and what goes with it.
     pub target: Target,
     /// Further branches.
@@ -145,6 +164,7 @@ impl Ctx {
             other: None,
             received,
             edits: Edits::default(),
+            late_edits: SmallVec::new(),
             target: Target::unchanged(),
             branches: Vec::new(),
             flags: 0,

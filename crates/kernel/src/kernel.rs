@@ -108,9 +108,12 @@ pub struct Kernel {
     pub aliases: Vec<Alias>,
     /// Options for database drivers, by scheme.
     pub store_options: HashMap<String, StoreOptions>,
+    /// `-o name=value` of the command line, for `$argv(name)`.
+    pub arguments: Vec<(String, String)>,
     sockets: OnceLock<Sockets>,
     post: OnceLock<Arc<dyn Post>>,
     reload: OnceLock<Reload>,
+    stop: OnceLock<Arc<dyn Fn() + Send + Sync>>,
     states: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
     shard_parts: Vec<ShardPart>,
 }
@@ -158,9 +161,11 @@ impl Kernel {
             program: ArcSwap::new(program),
             aliases: Vec::new(),
             store_options: HashMap::new(),
+            arguments: Vec::new(),
             sockets: OnceLock::new(),
             post: OnceLock::new(),
             reload: OnceLock::new(),
+            stop: OnceLock::new(),
             states: HashMap::new(),
             shard_parts: Vec::new(),
         }
@@ -220,6 +225,18 @@ impl Kernel {
     /// How the script is read again.
     pub fn set_reload(&self, reload: Reload) {
         let _ = self.reload.set(reload);
+    }
+
+    /// What ends the process in an orderly way.
+    pub fn set_stop(&self, stop: Arc<dyn Fn() + Send + Sync>) {
+        let _ = self.stop.set(stop);
+    }
+
+    /// End the process in an orderly way.
+    pub fn stop(&self) {
+        if let Some(stop) = self.stop.get() {
+            stop();
+        }
     }
 
     /// Read the script again, check it, and swap it in. Processing that is under way keeps the old one.
