@@ -59,6 +59,8 @@ struct Parser<'a> {
     /// Operators in the current statement.
     links: usize,
     diags: Vec<Diagnostic>,
+    /// Nothing more is reported.
+    quiet: bool,
 }
 
 impl<'a> Parser<'a> {
@@ -75,6 +77,7 @@ impl<'a> Parser<'a> {
             conditions: 0,
             links: 0,
             diags,
+            quiet: false,
         };
         parser.check_token();
         parser
@@ -94,6 +97,8 @@ impl<'a> Parser<'a> {
             Kind::Str { closed: false, .. } => {
                 let at = Span { len: 1, ..self.token.span };
                 self.error(at, "this string is never closed");
+                // The rest of the file is inside the string: what follows from that is noise.
+                self.quiet = true;
             }
             Kind::Var if self.token.span.len == 1 => {
                 self.error(self.token.span, "`$` begins no variable here");
@@ -183,7 +188,7 @@ impl<'a> Parser<'a> {
     }
 
     fn push(&mut self, d: Diagnostic) {
-        if self.diags.len() < MAX_DIAGNOSTICS {
+        if !self.quiet && self.diags.len() < MAX_DIAGNOSTICS {
             self.diags.push(d);
         }
     }

@@ -48,7 +48,10 @@ impl Parser<'_> {
                 self.bump();
                 let cond = self.paren_cond();
                 let body = self.breakable_stmt()?;
-                StmtKind::While { cond: cond?, body }
+                match cond {
+                    Ok(cond) => StmtKind::While { cond, body },
+                    Err(Failed) => StmtKind::Block(vec![*body]),
+                }
             }
             Some("for") => self.for_stmt()?,
             Some("switch") => self.switch_stmt()?,
@@ -87,7 +90,11 @@ impl Parser<'_> {
             self.bump();
             other = Some(Box::new(self.stmt()?));
         }
-        Ok(StmtKind::If { cond: cond?, then, other })
+        // What stands under a broken condition is kept, so that its own mistakes are found as well.
+        Ok(match cond {
+            Ok(cond) => StmtKind::If { cond, then, other },
+            Err(Failed) => StmtKind::Block([then].into_iter().chain(other).map(|s| *s).collect()),
+        })
     }
 
     fn breakable_stmt(&mut self) -> Parsed<Box<Stmt>> {
@@ -120,8 +127,10 @@ impl Parser<'_> {
             Err(Failed) => self.skip_past_paren(),
         }
         let body = self.breakable_stmt()?;
-        let (iter, list) = head?;
-        Ok(StmtKind::ForEach { iter, list, body })
+        Ok(match head {
+            Ok((iter, list)) => StmtKind::ForEach { iter, list, body },
+            Err(Failed) => StmtKind::Block(vec![*body]),
+        })
     }
 
     fn switch_stmt(&mut self) -> Parsed<StmtKind> {
@@ -180,7 +189,12 @@ impl Parser<'_> {
                 }
             }
         }
-        Ok(StmtKind::Switch { operand: operand?, cases, default })
+        Ok(match operand {
+            Ok(operand) => StmtKind::Switch { operand, cases, default },
+            Err(Failed) => StmtKind::Block(
+                cases.into_iter().flat_map(|c| c.body).chain(default.into_iter().flatten()).collect(),
+            ),
+        })
     }
 
     fn case_label(&mut self) -> Parsed<(CaseLabel, Span)> {
