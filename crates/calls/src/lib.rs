@@ -3,8 +3,11 @@
 //! Adding a module is one folder and one line in [`MODULES`].
 
 pub mod core;
+pub mod maxfwd;
+pub mod rr;
+pub mod sl;
 
 use switchroom_kernel::Module;
 
 /// The modules of this floor. `core` is always loaded; the others when a script names them.
-pub static MODULES: &[&Module] = &[&core::MODULE];
+pub static MODULES: &[&Module] = &[&core::MODULE, &maxfwd::MODULE, &rr::MODULE, &sl::MODULE];

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use switchroom_script::names::{Prepared, RouteType};
 use switchroom_script::vm::{Arg, Args, AssignOp, CallMode, Index};
-use switchroom_script::{Value, VarAccess};
+use switchroom_script::Value;
+use switchroom_script::vm::VarAccess;
 use switchroom_wire::sip::{Edits, Message};
 
 use crate::avp::Avps;
@@ -24,7 +25,19 @@ pub type Flow = switchroom_script::vm::Flow<Wait>;
 pub type Wait = Pin<Box<dyn Future<Output = Resume>>>;
 
 /// The second half of a function that waited.
-pub type Resume = Box<dyn FnOnce(&mut Ctx) -> Flow>;
+pub struct Resume(Box<dyn FnOnce(&mut Ctx) -> Flow>);
+
+impl Resume {
+    /// From what is to be done.
+    pub fn new(then: impl FnOnce(&mut Ctx) -> Flow + 'static) -> Resume {
+        Resume(Box::new(then))
+    }
+
+    /// Do it.
+    pub fn run(self, ctx: &mut Ctx) -> Flow {
+        (self.0)(ctx)
+    }
+}
 
 /// The function answered "true".
 pub const TRUE: Flow = Flow::Value(1);
@@ -290,6 +303,6 @@ pub fn wait<T: 'static>(
 ) -> Flow {
     Flow::Wait(Box::pin(async move {
         let value = future.await;
-        Box::new(move |ctx: &mut Ctx| then(ctx, value)) as Resume
+        Resume::new(move |ctx| then(ctx, value))
     }))
 }

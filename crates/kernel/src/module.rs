@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{Map, Value as Json};
-use switchroom_script::{StaticArg, Value, VarAccess};
+use switchroom_script::Value;
+use switchroom_script::names::StaticArg;
+use switchroom_script::vm::VarAccess;
 
 use crate::context::{Call, Ctx, Flow};
 use crate::kernel::Kernel;
@@ -184,9 +186,9 @@ pub enum Named {
 }
 
 /// Reads one value of a variable.
-pub type VarGet = fn(&mut Ctx, &VarAccess<'_>) -> Value;
+pub type VarGet = fn(&mut Ctx, &VarAccess) -> Value;
 /// Writes one value of a variable (NULL removes).
-pub type VarSet = fn(&mut Ctx, &VarAccess<'_>, Value) -> Result<(), String>;
+pub type VarSet = fn(&mut Ctx, &VarAccess, Value) -> Result<(), String>;
 
 /// One pseudo-variable.
 pub struct Variable {

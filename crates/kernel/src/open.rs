@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
-use switchroom_script::VarAccess;
+use switchroom_script::vm::VarAccess;
 
 use crate::kernel::Kernel;
 use crate::module::{Module, Param};
@@ -74,9 +74,12 @@ impl<'a> Opening<'a> {
     /// A parameter that names a variable (`"$avp(x)"`).
     pub fn variable(&self, name: &str) -> Result<Option<VarAccess>, String> {
         let Some(text) = self.str(name).filter(|t| !t.is_empty()) else { return Ok(None) };
-        switchroom_script::parse_variable(&text, &self.kernel.registry)
-            .map(Some)
-            .map_err(|e| format!("parameter `{name}`: {e}"))
+        let variable = switchroom_script::Variable::compile(&text, &self.kernel.registry)
+            .map_err(|e| format!("parameter `{name}`: {e}"))?;
+        match variable.access() {
+            Some(access) => Ok(Some(access.clone())),
+            None => Err(format!("parameter `{name}`: \"{text}\" must be a variable with a fixed name")),
+        }
     }
 
     /// Id of one of the module's declared statistics.

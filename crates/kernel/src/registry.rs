@@ -6,12 +6,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use switchroom_script::names::{
     ArgDef, ArgKind, FunctionInfo, NameUse, Names as ScriptNames, Prepared, RouteMask, Signature, StaticArg,
     VariableInfo,
 };
 use switchroom_script::vm::{AssignOp, Context};
-use switchroom_script::{Value, VarAccess};
+use switchroom_script::Value;
+use switchroom_script::vm::VarAccess;
 
 use crate::context::Ctx;
 use crate::module::{Command, Function, Module, Named, Variable};
@@ -33,6 +35,7 @@ pub struct Registry {
     variables: Vec<&'static Variable>,
     variable_ids: HashMap<&'static str, (u32, Option<&'static str>)>,
     commands: HashMap<&'static str, &'static Command>,
+    call_sites: Mutex<Vec<(&'static str, Vec<StaticArg>)>>,
 }
 
 impl Registry {
@@ -47,6 +50,7 @@ impl Registry {
             variables: Vec::new(),
             variable_ids: HashMap::new(),
             commands: HashMap::new(),
+            call_sites: Mutex::default(),
         };
         for module in r.modules.clone() {
             for f in module.functions {
@@ -108,6 +112,24 @@ impl Registry {
         let mut all: Vec<_> = self.modules.iter().flat_map(|m| m.commands.iter()).collect();
         all.sort_by_key(|c| c.name);
         all
+    }
+
+    /// Plain strings that the script gives as argument number `at` to the function `name`, each once.
+    pub fn static_args(&self, name: &str, at: usize) -> Vec<Bytes> {
+        let mut found = Vec::new();
+        for (function, args) in self.call_sites.lock().iter() {
+            if let Some(StaticArg::Str(text)) = args.get(at).filter(|_| *function == name)
+                && !found.contains(text)
+            {
+                found.push(text.clone());
+            }
+        }
+        found
+    }
+
+    /// Whether the script calls the function `name` anywhere.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.call_sites.lock().iter().any(|(function, _)| *function == name)
     }
 
     /// Read a variable on a context.
@@ -199,7 +221,9 @@ impl ScriptNames for Registry {
     }
 
     fn prepare(&self, func: u32, args: &[StaticArg]) -> Result<Option<Prepared>, String> {
-        match self.functions.get(func as usize).and_then(|e| e.function.prepare) {
+        let Some(entry) = self.functions.get(func as usize) else { return Ok(None) };
+        self.call_sites.lock().push((entry.function.name, args.to_vec()));
+        match entry.function.prepare {
             Some(prepare) => prepare(args),
             None => Ok(None),
         }

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use switchroom_script::names::{Prepared, RouteType};
 use switchroom_script::vm::{
-    Args, AssignOp, CallMode, Finished, Frame, Host, LaunchJob, Outcome, Position, Step, VarAccess,
+    Args, AssignOp, CallMode, Finished, Frame, Host, How, LaunchJob, Outcome, Position, Step, VarAccess,
 };
-use switchroom_script::{Program, RouteId, Value};
+use switchroom_script::{Program, RouteId, Template, Value};
 
 use crate::context::{Call, Ctx, Flow, Resume, Wait};
 use crate::shard::{AfterWait, Shard};
@@ -19,6 +19,9 @@ use crate::shard::{AfterWait, Shard};
 /// What is done when the route has ended. Plain functions, so that nothing is allocated for them; they find what they
 /// need in the context.
 pub type Then = fn(Box<Ctx>, Outcome);
+
+/// How a run ends that was stopped because of an error: as `exit` does.
+pub const ABORTED: Outcome = Outcome { code: -1, how: How::Exit };
 
 /// Run `route` of the script in force.
 pub fn run_route(ctx: Box<Ctx>, program: &Arc<Program>, route: RouteId, then: Then) {
@@ -36,10 +39,13 @@ pub fn run_now(ctx: &mut Ctx, program: &Arc<Program>, route: RouteId) -> Outcome
     let mut frame = Frame::new(program, route);
     loop {
         match frame.run(&mut View { ctx }) {
-            Step::Done(outcome) => return outcome,
+            Step::Done(outcome) => {
+                ctx.dropped |= outcome.how == How::Drop;
+                return outcome;
+            }
             Step::Failed(error) => {
                 tracing::error!(target: "script", "{error}");
-                return Outcome::aborted();
+                return ABORTED;
             }
             Step::Wait(_) => {
                 tracing::error!(target: "script", "a function that waits was called where the route cannot wait");
@@ -47,7 +53,7 @@ pub fn run_now(ctx: &mut Ctx, program: &Arc<Program>, route: RouteId) -> Outcome
             }
             Step::Async { .. } => {
                 tracing::error!(target: "script", "async() was used where the route cannot wait");
-                return Outcome::aborted();
+                return ABORTED;
             }
         }
     }
@@ -56,10 +62,13 @@ pub fn run_now(ctx: &mut Ctx, program: &Arc<Program>, route: RouteId) -> Outcome
 fn drive(mut ctx: Box<Ctx>, mut frame: Frame, then: Then) {
     loop {
         match frame.run(&mut View { ctx: &mut ctx }) {
-            Step::Done(outcome) => return then(ctx, outcome),
+            Step::Done(outcome) => {
+                ctx.dropped |= outcome.how == How::Drop;
+                return then(ctx, outcome);
+            }
             Step::Failed(error) => {
                 tracing::error!(target: "script", "{error}");
-                return then(ctx, Outcome::aborted());
+                return then(ctx, ABORTED);
             }
             Step::Wait(wait) => {
                 suspend(&mut ctx);
@@ -98,7 +107,7 @@ fn drive(mut ctx: Box<Ctx>, mut frame: Frame, then: Then) {
 
 /// A function that waited is done: hand its result to the script and go on.
 fn resumed(mut ctx: Box<Ctx>, mut frame: Frame, then: Then, resume: Resume) {
-    let flow = resume(&mut ctx);
+    let flow = resume.run(&mut ctx);
     match finish(&mut ctx, flow) {
         Ok(finished) => {
             frame.resume(finished);
@@ -115,15 +124,15 @@ fn resumed(mut ctx: Box<Ctx>, mut frame: Frame, then: Then, resume: Resume) {
 }
 
 /// The same for `async()`: the resume route starts with the result as `$rc`.
-fn resumed_async(mut ctx: Box<Ctx>, mut frame: Frame, then: Then, resume: Resume) {
-    let flow = resume(&mut ctx);
+fn resumed_async(mut ctx: Box<Ctx>, frame: Frame, then: Then, resume: Resume) {
+    let flow = resume.run(&mut ctx);
     match finish(&mut ctx, flow) {
         Ok(finished) => {
-            frame.set_rc(match finished {
+            let code = match finished {
                 Finished::Value(v) => v,
                 Finished::Exit | Finished::Drop => 0,
-            });
-            drive(ctx, frame, then);
+            };
+            drive(ctx, frame.with_code(code), then);
         }
         Err(wait) => {
             let shard = ctx.shard.clone();
@@ -149,7 +158,7 @@ fn poll_once(ctx: &mut Ctx, mut flow: Flow) -> Flow {
     loop {
         let Flow::Wait(mut wait) = flow else { return flow };
         match Pin::new(&mut wait).poll(&mut TaskContext::from_waker(Waker::noop())) {
-            Poll::Ready(resume) => flow = resume(ctx),
+            Poll::Ready(resume) => flow = resume.run(ctx),
             Poll::Pending => return Flow::Wait(wait),
         }
     }
@@ -161,7 +170,7 @@ fn with_timeout(wait: Wait, shard: &Rc<Shard>, timeout: Option<u32>) -> Wait {
     Box::pin(async move {
         match futures_util::future::select(wait, sleep).await {
             futures_util::future::Either::Left((resume, _)) => resume,
-            futures_util::future::Either::Right(_) => Box::new(|_: &mut Ctx| Flow::Value(-2)) as Resume,
+            futures_util::future::Either::Right(_) => Resume::new(|_| Flow::Value(-2)),
         }
     })
 }
@@ -230,17 +239,21 @@ impl Host for View<'_> {
 
     fn expand(&mut self, text: &[u8]) -> Value {
         let shard = self.ctx.shard.clone();
-        let Ok(text) = std::str::from_utf8(text) else { return Value::Null };
-        match switchroom_script::Format::parse(text, &shard.kernel.registry) {
-            Ok(format) => Value::Str(format.print(self)),
+        match Template::compile(text, &shard.kernel.registry) {
+            Ok(template) => template.value(self),
             Err(_) => Value::Null,
         }
     }
 }
 
 /// Print a format (`"user=$fU"`) on a context, outside of a running script.
-pub fn print_format(ctx: &mut Ctx, format: &switchroom_script::Format) -> bytes::Bytes {
-    format.print(&mut View { ctx })
+pub fn print_format(ctx: &mut Ctx, format: &Template) -> bytes::Bytes {
+    format.expand(&mut View { ctx })
+}
+
+/// The value of a variable that a parameter names, on a context.
+pub fn read_variable(ctx: &mut Ctx, variable: &switchroom_script::Variable) -> Value {
+    variable.value(&mut View { ctx })
 }
 
 fn launch(ctx: &mut Ctx, job: LaunchJob<Wait>, report: Option<RouteId>, param: Option<Value>) {
@@ -251,8 +264,7 @@ fn launch(ctx: &mut Ctx, job: LaunchJob<Wait>, report: Option<RouteId>, param: O
     side.dummy = true;
     let report_run = move |side: Box<Ctx>, code: i64| {
         if let Some(route) = report {
-            let mut frame = Frame::with_params(&program, route, vec![param.unwrap_or_default()]);
-            frame.set_rc(code);
+            let frame = Frame::new(&program, route).with_params([param.unwrap_or_default()]).with_code(code);
             drive(side, frame, |_, _| {});
         }
     };
@@ -263,7 +275,7 @@ fn launch(ctx: &mut Ctx, job: LaunchJob<Wait>, report: Option<RouteId>, param: O
                 let resume = wait.await;
                 Box::new(move |_: &Rc<Shard>| {
                     let mut side = side;
-                    let code = match resume(&mut side) {
+                    let code = match resume.run(&mut side) {
                         Flow::Value(v) => v,
                         Flow::Exit | Flow::Drop => 0,
                         Flow::Wait(_) => -1,

@@ -1,16 +1,16 @@
 //! Where every received message enters the house, and the story of what happens to it.
 //!
 //! A request: parsed, offered to the modules' request hooks (retransmissions and hop-by-hop ACKs end there), then the
-//! script's `route{}`. A reply: parsed, offered to the reply hooks (a transaction takes its own), else the unnamed
-//! `onreply_route` and on to the second Via without state (RFC 3261 §16.11). A broken message: `error_route`, else a
-//! 400 or silence (RFC 3261 §8.2, §18.3).
+//! script's `route{}`. A reply: parsed, the unnamed `onreply_route`, then the reply hooks (a transaction takes its own),
+//! else on to the second Via without state (RFC 3261 §16.11). A broken message: `error_route`, else a 400 or silence
+//! (RFC 3261 §8.2, §18.3).
 
 use std::rc::Rc;
 
 use switchroom_kernel::context::{Ctx, ErrorInfo, Received};
 use switchroom_kernel::module::Hooked;
 use switchroom_kernel::ports::net::Packet;
-use switchroom_kernel::run::run_route;
+use switchroom_kernel::run::{ABORTED, run_route};
 use switchroom_kernel::shard::Shard;
 use switchroom_script::names::RouteType;
 use switchroom_script::vm::Outcome;
@@ -60,9 +60,9 @@ fn request(shard: &Rc<Shard>, msg: Message, received: Received) {
             return;
         }
     }
-    match program.main_route(RouteType::Request) {
+    match program.find(RouteType::Request, None) {
         Some(route) => run_route(ctx, &program, route, request_done),
-        None => request_done(ctx, Outcome::aborted()),
+        None => request_done(ctx, ABORTED),
     }
 }
 
@@ -81,38 +81,35 @@ fn reply(shard: &Rc<Shard>, msg: Message, received: Received) {
         shard.count(core.stats.drop_replies, 1);
         return;
     }
-    let mut ctx = Ctx::new(shard.clone(), Rc::new(msg), received, RouteType::Onreply);
+    let ctx = Ctx::new(shard.clone(), Rc::new(msg), received, RouteType::Onreply);
+    let program = shard.kernel.program.load_full();
+    match program.find(RouteType::Onreply, None) {
+        Some(route) => run_route(ctx, &program, route, reply_routed),
+        None => deliver_reply(ctx),
+    }
+}
+
+fn reply_routed(ctx: Box<Ctx>, _: Outcome) {
+    if ctx.msg.status() < 200 && ctx.dropped {
+        let core = ctx.shard.kernel.state::<Core>();
+        ctx.shard.count(core.stats.drop_replies, 1);
+        return;
+    }
+    deliver_reply(ctx);
+}
+
+/// To the transaction it belongs to, else on to the second Via.
+fn deliver_reply(mut ctx: Box<Ctx>) {
+    let shard = ctx.shard.clone();
     for hook in &shard.kernel.hooks.reply {
         match hook(ctx) {
             Some(back) => ctx = back,
             None => return,
         }
     }
-    let program = shard.kernel.program.load_full();
-    match program.main_route(RouteType::Onreply) {
-        Some(route) => run_route(ctx, &program, route, reply_done),
-        None => forward_reply(ctx),
-    }
-}
-
-fn reply_done(ctx: Box<Ctx>, outcome: Outcome) {
-    let provisional = ctx.msg.status() < 200;
-    if provisional && (ctx.dropped || outcome.is_drop()) {
-        let core = ctx.shard.kernel.state::<Core>();
-        ctx.shard.count(core.stats.drop_replies, 1);
-        return;
-    }
-    forward_reply(ctx);
-}
-
-fn forward_reply(mut ctx: Box<Ctx>) {
-    let core = ctx.shard.kernel.share::<Core>();
-    let Some(core) = core else { return };
-    if send::reply_by_via(&mut ctx, 0) {
-        ctx.shard.count(core.stats.fwd_replies, 1);
-    } else {
-        ctx.shard.count(core.stats.err_replies, 1);
-    }
+    let core = shard.kernel.state::<Core>();
+    let sent = send::reply_by_via(&mut ctx, 0);
+    shard.count(if sent { core.stats.fwd_replies } else { core.stats.err_replies }, 1);
 }
 
 fn refuse(shard: &Rc<Shard>, msg: Message, received: Received, code: u16, reason: &'static str) {
@@ -122,7 +119,7 @@ fn refuse(shard: &Rc<Shard>, msg: Message, received: Received, code: u16, reason
     send::stamp_received(&mut ctx);
     ctx.error =
         ErrorInfo { class: 1, level: 3, info: reason.to_owned(), code, reason: reason.to_owned() };
-    match program.main_route(RouteType::Error) {
+    match program.find(RouteType::Error, None) {
         Some(route) => run_route(ctx, &program, route, |_, _| {}),
         None if answerable => {
             send::reply(&mut ctx, code, reason.as_bytes(), None, &[], None);

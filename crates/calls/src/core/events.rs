@@ -13,7 +13,8 @@ use switchroom_kernel::run::run_frame;
 use switchroom_kernel::{Kernel, Shard};
 use switchroom_script::names::{RouteType, StaticArg};
 use switchroom_script::vm::{Frame, Index};
-use switchroom_script::{Value, VarAccess};
+use switchroom_script::Value;
+use switchroom_script::vm::VarAccess;
 use switchroom_wire::sip::Message;
 
 /// A static event name is published when the script is loaded; the run-time finds it by name.
@@ -85,9 +86,9 @@ impl Subscriber for RouteSubscriber {
 
 fn run_event_route(shard: &Rc<Shard>, name: &str, event: &Event) {
     let program = shard.kernel.program.load_full();
-    let Some(route) = program.find(RouteType::Event, name) else { return };
+    let Some(route) = program.find(RouteType::Event, Some(name)) else { return };
     let params = event.attrs.iter().map(|(n, v)| (Bytes::copy_from_slice(n.as_bytes()), v.clone()));
-    let frame = Frame::with_named_params(&program, route, params.collect());
+    let frame = Frame::new(&program, route).with_named_params(params);
     run_frame(dummy(shard, RouteType::Event), frame, |_, _| {});
 }
 
@@ -113,13 +114,14 @@ pub fn dummy(shard: &Rc<Shard>, route: RouteType) -> Box<Ctx> {
 pub fn subscribe_routes(kernel: &Arc<Kernel>) {
     let program = kernel.program.load();
     for route in program.routes().filter(|r| r.kind == RouteType::Event) {
-        let id = kernel.events.publish(&route.name, &[]);
-        let text = format!("route:{}", route.name);
+        let Some(name) = route.name.as_deref() else { continue };
+        let id = kernel.events.publish(name, &[]);
+        let text = format!("route:{name}");
         let known = kernel.events.list().into_iter().find(|(e, ..)| *e == id);
         if known.is_some_and(|(.., subs)| subs.contains(&text)) {
             continue;
         }
-        let name = route.name.to_string();
+        let name = name.to_owned();
         kernel.events.subscribe(id, Arc::new(RouteSubscriber { kernel: Arc::downgrade(kernel), name }));
     }
 }

@@ -6,11 +6,10 @@ use bytes::Bytes;
 use switchroom_kernel::context::Ctx;
 use switchroom_kernel::names::FlagKind;
 use switchroom_script::vm::Index;
-use switchroom_script::{Value, VarAccess};
+use switchroom_script::Value;
+use switchroom_script::vm::VarAccess;
 use switchroom_wire::sip::digest::{Challenge, Credentials};
 use switchroom_wire::sip::{Header, HeaderId, Message, NameAddr, Uri};
-
-use super::uri_vars::share;
 
 fn text(s: impl Into<Bytes>) -> Value {
     let s = s.into();
@@ -366,9 +365,4 @@ pub fn challenge_qop(ctx: &mut Ctx, var: &VarAccess) -> Value {
         let list: Vec<&str> = offered.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
         Some(list.join(",").into_bytes())
     })
-}
-
-/// A piece of the message that `whole` is a view of.
-pub fn slice_of(whole: &Bytes, piece: &[u8]) -> Bytes {
-    share(whole, piece)
 }

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use switchroom_kernel::context::Ctx;
-use switchroom_script::{Value, VarAccess};
+use switchroom_script::Value;
+use switchroom_script::vm::VarAccess;
 use switchroom_wire::sip::{Message, NameAddr, Scheme, Uri};
 
 use super::branches::{parse_q, print_q};

@@ -7,7 +7,8 @@ mod route;
 use bytes::Bytes;
 use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, TRUE};
 use switchroom_kernel::module::{Function, Module, Param, Variable};
-use switchroom_script::{Value, VarAccess};
+use switchroom_script::Value;
+use switchroom_script::vm::VarAccess;
 use switchroom_wire::sip::Params;
 
 /// The module.

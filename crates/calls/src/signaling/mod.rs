@@ -2,7 +2,8 @@
 
 use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, TRUE};
 use switchroom_kernel::module::{Function, Module, Variable};
-use switchroom_script::{Value, VarAccess};
+use switchroom_script::Value;
+use switchroom_script::vm::VarAccess;
 
 use crate::core::send;
 use crate::{sl, tm};

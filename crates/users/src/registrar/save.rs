@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use switchroom_calls::signaling;
 use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, TRUE, wait};
-use switchroom_script::{Value, VarAccess};
+use switchroom_script::Value;
+use switchroom_script::vm::VarAccess;
 use switchroom_wire::sip::{HeaderId, Message, NameAddr, Uri, scan, uri_eq};
 
 use super::flags::{PathMode, SaveFlags};
