@@ -119,6 +119,9 @@ pub struct ErrorInfo {
     pub reason: String,
 }
 
+/// State that modules keep with a message, by type.
+pub type Notes = SmallVec<[(TypeId, Box<dyn Any>); 2]>;
+
 /// One message in processing.
 ///
 /// More than 15 fields, since it is the table on which all functions work: each field is one of the things the
@@ -165,7 +168,7 @@ pub struct Ctx {
     /// Whether a request that modules made up is being processed (event, timer, startup routes).
     pub dummy: bool,
     /// State that modules keep for the time of the processing.
-    notes: SmallVec<[(TypeId, Box<dyn Any>); 2]>,
+    notes: Notes,
 }
 
 impl Ctx {
@@ -231,6 +234,16 @@ impl Ctx {
         };
         // The entry of this TypeId holds a T: it is only ever put there by the lines above.
         self.notes[at].1.downcast_mut().expect("note of its own type")
+    }
+
+    /// Take all notes, to keep them with a transaction.
+    pub fn take_notes(&mut self) -> Notes {
+        std::mem::take(&mut self.notes)
+    }
+
+    /// Put kept notes back.
+    pub fn put_notes(&mut self, notes: Notes) {
+        self.notes = notes;
     }
 
     /// Take a note out.

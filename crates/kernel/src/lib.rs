@@ -11,6 +11,7 @@ pub mod events;
 pub mod kernel;
 pub mod module;
 pub mod names;
+pub mod oneshot;
 pub mod open;
 pub mod ports;
 pub mod registry;
