@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use regex::bytes::Regex;
 
-use crate::names::{Prepared, RouteType};
+use crate::names::{Prepared, RouteType, StaticArg};
 use crate::net::Network;
 use crate::parse::{BinOp, CmpOp};
 use crate::source::Place;
@@ -77,6 +77,19 @@ pub struct RouteInfo {
     pub(crate) entry: u32,
 }
 
+/// A call in the script.
+#[derive(Clone, Copy, Debug)]
+pub struct CallInfo<'a> {
+    /// Number of the function.
+    pub func: u32,
+    /// Name as written.
+    pub name: &'a str,
+    /// Arguments as far as they are fixed.
+    pub args: &'a [StaticArg],
+    /// Where.
+    pub position: Position<'a>,
+}
+
 impl Program {
     /// A route by type and name; `None` as name asks for the main or unnamed one.
     pub fn find(&self, kind: RouteType, name: Option<&str>) -> Option<RouteId> {
@@ -102,6 +115,16 @@ impl Program {
         self.functions.contains_key(name)
     }
 
+    /// Every call in the script, with what is known of its arguments: for a module's own check of the whole script.
+    pub fn calls(&self) -> impl Iterator<Item = CallInfo<'_>> {
+        self.calls.iter().map(|c| CallInfo {
+            func: c.func,
+            name: &c.name,
+            args: &c.fixed,
+            position: self.at(c.place),
+        })
+    }
+
     /// Bounds on a run.
     pub fn limits(&self) -> Limits {
         self.limits
@@ -114,6 +137,10 @@ impl Program {
 
     pub(crate) fn position(&self, pc: u32) -> Position<'_> {
         let place = self.places.get(pc as usize).copied().unwrap_or(Place { file: 0, line: 0, column: 0 });
+        self.at(place)
+    }
+
+    fn at(&self, place: Place) -> Position<'_> {
         let file = self.files.get(place.file as usize).map_or("", |f| f.as_ref());
         Position { file, line: place.line, column: place.column }
     }
@@ -181,6 +208,8 @@ pub(crate) enum Part {
 pub(crate) struct CallSite {
     pub func: u32,
     pub name: Arc<str>,
+    pub fixed: Box<[StaticArg]>,
+    pub place: Place,
     pub args: Box<[ArgPlan]>,
     pub prepared: Option<Prepared>,
 }

@@ -178,7 +178,9 @@ impl Compiler<'_> {
                 None
             }
         };
-        self.program.calls.push(CallSite { func: info.id, name, args, prepared });
+        let place = self.ast.sources.place(call.name.span);
+        let fixed = fixed.into_boxed_slice();
+        self.program.calls.push(CallSite { func: info.id, name, fixed, place, args, prepared });
         Some(self.program.calls.len() as u32 - 1)
     }
 

@@ -287,7 +287,9 @@ impl Parser<'_> {
             "async" => self.async_stmt(),
             "launch" => self.launch_stmt(),
             "error" if self.is_op("(") => {
-                self.fail(start, "`error()` was never given a meaning; use `xlog()` or `exit`")
+                self.args()?;
+                self.warn(start, "`error()` never had an effect", "use `xlog()` or `exit`");
+                Ok(StmtKind::Empty)
             }
             _ => {
                 if !self.is_op("(") {

@@ -140,6 +140,8 @@ fn older_spellings_work_with_a_warning_that_names_todays() {
         ("route { if (src_ip == 10.0.0.1) ; }", "write `$si`"),
         ("route { echo(\"$pr\"); }", "$socket_in(proto)"),
         ("route { return -1; }", "return(-1)"),
+        ("route { if ($ru == \"$var(x)\") ; }", "compare with the variable itself"),
+        ("route { error(\"a\", \"b\"); }", "xlog"),
         ("listen = udp:127.0.0.1:5060", "socket"),
         ("children = 4", "udp_workers"),
         ("debug=3", "log_level"),

@@ -183,3 +183,14 @@ fn arguments_are_absent_behind_the_last() {
     let args = Args(&[]);
     assert!(args.is_empty() && matches!(args.get(3), Given::Absent) && args.str(0).is_none());
 }
+
+#[test]
+fn a_program_lists_its_calls_with_their_fixed_arguments() {
+    use switchroom_script::names::StaticArg;
+    let names = TestNames::default();
+    let p = program("route {\n  two(\"a\", $ru);\n  code(5);\n}", &names);
+    let calls: Vec<_> = p.calls().collect();
+    assert_eq!((calls[0].name, calls[0].position.line), ("two", 2));
+    assert_eq!(calls[0].args, [StaticArg::Str("a".into()), StaticArg::Dynamic]);
+    assert_eq!(calls[1].args, [StaticArg::Int(5)]);
+}
