@@ -174,6 +174,10 @@ pub struct ModParam {
     pub value: ParamValue,
     /// Where the parameter's name is.
     pub span: Span,
+    /// Where the module's name is.
+    pub module_span: Span,
+    /// Where the value is.
+    pub value_span: Span,
 }
 
 impl ModParam {

@@ -116,10 +116,11 @@ impl Parser<'_> {
     fn modparam(&mut self) -> Parsed<ModParam> {
         self.expect("(")?;
         let read = |p: &mut Self| -> Parsed<ModParam> {
-            let (module, _) = p.string("the module's name")?;
+            let (module, module_span) = p.string("the module's name")?;
             p.expect(",")?;
             let (name, span) = p.string("the parameter's name")?;
             p.expect(",")?;
+            let value_span = p.token.span;
             let value = match p.token.kind {
                 Kind::Str { .. } => ParamValue::Str(p.strings("the value")?.0),
                 _ => ParamValue::Int(p.signed_int("a number or a quoted string")?),
@@ -129,16 +130,13 @@ impl Parser<'_> {
                 name: String::from_utf8_lossy(&name).into_owned(),
                 value,
                 span,
+                module_span,
+                value_span: value_span.to(p.last),
             })
         };
-        let param = read(self);
-        match param {
-            Ok(param) => {
-                self.expect(")")?;
-                Ok(param)
-            }
-            Err(Failed) => Err(Failed),
-        }
+        let param = read(self)?;
+        self.expect(")")?;
+        Ok(param)
     }
 
     /// An integer with an optional sign, or a boolean word.

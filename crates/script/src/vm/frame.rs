@@ -193,6 +193,11 @@ impl Frame {
         &self.program
     }
 
+    /// The route the run began in, or was sent on to by `async()` or a failed `assert()`.
+    pub fn top_route(&self) -> RouteId {
+        self.state.calls.first().map_or(self.state.route, |c| c.route)
+    }
+
     /// Where the run is, for messages.
     pub fn position(&self) -> Position<'_> {
         self.program.position(self.state.pc.saturating_sub(1))
