@@ -37,7 +37,8 @@ pub struct Program {
     pub(crate) launches: Vec<LaunchPlan>,
     pub(crate) logs: Vec<LogPlan>,
     pub(crate) routes: Vec<RouteInfo>,
-    pub(crate) by_name: HashMap<(RouteType, String), RouteId>,
+    /// Named routes by type.
+    pub(crate) by_name: [HashMap<String, RouteId>; 9],
     pub(crate) functions: HashMap<String, u32>,
     pub(crate) limits: Limits,
 }
@@ -96,7 +97,7 @@ impl Program {
         match name {
             None => self.routes.iter().find(|r| r.kind == kind && r.name.is_none()).map(|r| r.id),
             Some("0") if kind == RouteType::Request => self.find(kind, None),
-            Some(name) => self.by_name.get(&(kind, name.to_string())).copied(),
+            Some(name) => self.by_name[kind as usize].get(name).copied(),
         }
     }
 

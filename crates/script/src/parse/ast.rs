@@ -11,7 +11,8 @@ use crate::source::{Sources, Span};
 pub struct Ast {
     /// The text and its files.
     pub sources: Sources,
-    /// Global parameters in order; one name may come several times (`socket`, `alias`, `mpath`).
+    /// Global parameters in order; one name may come several times (`socket`, `alias`, `mpath`). The profile of
+    /// `udp_workers = 4 use_auto_scaling_profile P` is kept as `udp_workers_auto_scaling_profile`.
     pub globals: Vec<Global>,
     /// `loadmodule` lines in order.
     pub modules: Vec<LoadModule>,

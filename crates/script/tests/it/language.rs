@@ -233,6 +233,16 @@ fn switch_compares_without_case_and_falls_through_without_break() {
 }
 
 #[test]
+fn break_and_return_leave_only_what_is_around_them() {
+    let body = "$var(i) = 0; while ($var(i) < 3) { $var(i) += 1; \
+                switch ($var(i)) { case 2: break; default: echo(\"$var(i)\"); } } echo(\"e\");";
+    assert_eq!(logged(body), "1 3 e");
+    let script = "route { $var(i) = 0; while ($var(i) < 2) { $var(i) += 1; route(sub); } echo(\"e\"); }
+        route[sub] { for ($var(it) in $(avp(list)[*])) { while (1) { echo(\"$var(it)\"); return; } } }";
+    assert_eq!(run_on(script, sample_host()).0.lines(), "a a e");
+}
+
+#[test]
 fn if_and_else_nest_with_the_nearest_if() {
     assert_eq!(logged("if (bad()) if (good()) echo(\"a\"); else echo(\"b\"); echo(\"e\");"), "e");
     assert_eq!(logged("if (bad()) echo(\"a\"); else if (good()) echo(\"b\"); else echo(\"c\");"), "b");

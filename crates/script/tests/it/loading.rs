@@ -19,7 +19,8 @@ fn tree(script: &str) -> Ast {
 fn global_parameters_keep_their_kind() {
     let ast = tree(
         "log_level=3\nlog_stdout = no\nserver_header=\"Server: x\"\nadvertised_address=1.2.3.4\nmpath=\"/a/\"\n\
-         mpath = '/b'\nsyslog_facility = LOG_LOCAL0\ndns_try_naptr=on\nxlog_level=-1 /* c */ udp_workers=0x4\n",
+         mpath = '/b'\nsyslog_facility = LOG_LOCAL0\nmem-group = \"g\": \"tm\" \"rr\"\n\
+         tcp_workers = 4 use_auto_scaling_profile P\ndns_try_naptr=on\nxlog_level=-1 /* c */ udp_workers=0x4\n",
     );
     assert_eq!(ast.global("log_level"), Some(&GlobalValue::Int(3)));
     assert_eq!(ast.global("log_stdout"), Some(&GlobalValue::Int(0)));
@@ -30,6 +31,8 @@ fn global_parameters_keep_their_kind() {
     assert_eq!(ast.global("xlog_level"), Some(&GlobalValue::Int(-1)));
     assert_eq!(ast.global("udp_workers"), Some(&GlobalValue::Int(4)));
     assert_eq!(ast.globals_named("mpath").count(), 2);
+    assert_eq!(ast.global("tcp_workers"), Some(&GlobalValue::Int(4)));
+    assert_eq!(ast.global("tcp_workers_auto_scaling_profile"), Some(&GlobalValue::Str("P".into())));
 }
 
 #[test]
