@@ -324,6 +324,7 @@ pub(crate) enum Op {
     Const(u32),
     Load(u32),
     Format(u32),
+    LoadRc,
     Binary(BinOp),
     BitNot,
     Neg,
@@ -331,6 +332,8 @@ pub(crate) enum Op {
     Assign {
         var: u32,
         op: AssignOp,
+        /// Leaves the last code as it is.
+        keep_code: bool,
     },
     AssignWith {
         var: u32,

@@ -296,7 +296,9 @@ impl Compiler<'_> {
             AssignKind::Replace => AssignOp::Replace,
         };
         self.expr(&assign.value, span);
-        self.emit(Op::Assign { var, op }, span);
+        // What a call gave stays readable as `$rc`.
+        let keep_code = matches!(assign.value, Expr::Call(_));
+        self.emit(Op::Assign { var, op, keep_code }, span);
     }
 
     fn log_level(&mut self, level: &Arg) -> LogLevel {

@@ -137,6 +137,10 @@ impl Compiler<'_> {
                     self.emit(Op::Load(var), v.span);
                 }
             }
+            Expr::Call(stmt) => {
+                self.stmt(stmt);
+                self.emit(Op::LoadRc, stmt.span);
+            }
             Expr::Binary(op, a, b) => {
                 self.expr(a, span);
                 self.expr(b, span);

@@ -449,6 +449,8 @@ pub enum Expr {
     Var(VarText),
     /// `NULL`
     Null,
+    /// The code of a function or route.
+    Call(Box<Stmt>),
     /// Two operands.
     Binary(BinOp, Box<Expr>, Box<Expr>),
     /// `~`

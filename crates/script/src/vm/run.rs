@@ -90,9 +90,14 @@ impl<H: Host> Run<'_, H> {
                     let right = self.pop();
                     self.binary(BinOp::Sub, Value::Int(0), right);
                 }
-                Op::Assign { var, op } => {
+                Op::LoadRc => self.state.stack.push(Value::Int(self.state.code)),
+                Op::Assign { var, op, keep_code } => {
                     let v = self.pop();
+                    let code = self.state.code;
                     self.assign(var, op, v);
+                    if keep_code {
+                        self.state.code = code;
+                    }
                 }
                 Op::AssignWith { var, op } => {
                     let right = self.pop();
