@@ -129,6 +129,8 @@ fn older_spellings_work_with_a_warning_that_names_todays() {
         ("route { append_branch(); }", "append_msg_branch"),
         ("route { setflag(1); }", "write \"1\""),
         ("route { setflag(ACC); }", "write \"ACC\""),
+        ("route { echo(udp:10.0.0.1:5060); }", "write \"udp:10.0.0.1:5060\""),
+        ("route { two(10.0.0.1:5060, uri:port); }", "write \"10.0.0.1:5060\""),
         ("route { code(\"404\"); }", "write 404 without quotes"),
         ("route { t_reply(\"404\", \"Not found\"); }", "write 404 without quotes"),
         ("route { store(\"$avp(x)\", \"v\"); }", "write `$avp(x)`"),
