@@ -20,6 +20,6 @@ pub mod vm;
 pub use compile::{Template, Variable, compile};
 pub use diag::{Diagnostic, Severity};
 pub use parse::{Ast, parse, parse_file};
-pub use program::{Limits, Program, RouteId, RouteInfo};
+pub use program::{CallInfo, Limits, Program, RouteId, RouteInfo};
 pub use source::{DiskLoader, Loader, NoLoader};
 pub use value::Value;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use regex::bytes::Regex;
 
-use crate::names::{Prepared, RouteType};
+use crate::names::{Prepared, RouteType, StaticArg};
 use crate::net::Network;
 use crate::parse::{BinOp, CmpOp};
 use crate::source::Place;
@@ -37,7 +37,8 @@ pub struct Program {
     pub(crate) launches: Vec<LaunchPlan>,
     pub(crate) logs: Vec<LogPlan>,
     pub(crate) routes: Vec<RouteInfo>,
-    pub(crate) by_name: HashMap<(RouteType, String), RouteId>,
+    /// Named routes by type.
+    pub(crate) by_name: [HashMap<String, RouteId>; 9],
     pub(crate) functions: HashMap<String, u32>,
     pub(crate) limits: Limits,
 }
@@ -77,13 +78,26 @@ pub struct RouteInfo {
     pub(crate) entry: u32,
 }
 
+/// A call in the script.
+#[derive(Clone, Copy, Debug)]
+pub struct CallInfo<'a> {
+    /// Number of the function.
+    pub func: u32,
+    /// Name as written.
+    pub name: &'a str,
+    /// Arguments as far as they are fixed.
+    pub args: &'a [StaticArg],
+    /// Where.
+    pub position: Position<'a>,
+}
+
 impl Program {
     /// A route by type and name; `None` as name asks for the main or unnamed one.
     pub fn find(&self, kind: RouteType, name: Option<&str>) -> Option<RouteId> {
         match name {
             None => self.routes.iter().find(|r| r.kind == kind && r.name.is_none()).map(|r| r.id),
             Some("0") if kind == RouteType::Request => self.find(kind, None),
-            Some(name) => self.by_name.get(&(kind, name.to_string())).copied(),
+            Some(name) => self.by_name[kind as usize].get(name).copied(),
         }
     }
 
@@ -102,6 +116,16 @@ impl Program {
         self.functions.contains_key(name)
     }
 
+    /// Every call in the script, with what is known of its arguments: for a module's own check of the whole script.
+    pub fn calls(&self) -> impl Iterator<Item = CallInfo<'_>> {
+        self.calls.iter().map(|c| CallInfo {
+            func: c.func,
+            name: &c.name,
+            args: &c.fixed,
+            position: self.at(c.place),
+        })
+    }
+
     /// Bounds on a run.
     pub fn limits(&self) -> Limits {
         self.limits
@@ -114,6 +138,10 @@ impl Program {
 
     pub(crate) fn position(&self, pc: u32) -> Position<'_> {
         let place = self.places.get(pc as usize).copied().unwrap_or(Place { file: 0, line: 0, column: 0 });
+        self.at(place)
+    }
+
+    fn at(&self, place: Place) -> Position<'_> {
         let file = self.files.get(place.file as usize).map_or("", |f| f.as_ref());
         Position { file, line: place.line, column: place.column }
     }
@@ -181,6 +209,8 @@ pub(crate) enum Part {
 pub(crate) struct CallSite {
     pub func: u32,
     pub name: Arc<str>,
+    pub fixed: Box<[StaticArg]>,
+    pub place: Place,
     pub args: Box<[ArgPlan]>,
     pub prepared: Option<Prepared>,
 }
@@ -294,6 +324,7 @@ pub(crate) enum Op {
     Const(u32),
     Load(u32),
     Format(u32),
+    LoadRc,
     Binary(BinOp),
     BitNot,
     Neg,
@@ -301,6 +332,8 @@ pub(crate) enum Op {
     Assign {
         var: u32,
         op: AssignOp,
+        /// Leaves the last code as it is.
+        keep_code: bool,
     },
     AssignWith {
         var: u32,

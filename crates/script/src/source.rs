@@ -74,6 +74,10 @@ pub struct Sources {
     files: Vec<Arc<str>>,
     text: Vec<u8>,
     segments: Vec<Segment>,
+    /// Starts of the lines of the joined text.
+    lines: Vec<u32>,
+    /// A bound was reached; nothing more is included.
+    full: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +103,7 @@ impl Sources {
     pub fn join(name: &str, text: &[u8], loader: &mut dyn Loader, diags: &mut Vec<Diagnostic>) -> Self {
         let mut sources = Self::default();
         sources.add(name, text, loader, diags, 0);
+        sources.index_lines();
         sources
     }
 
@@ -124,9 +129,10 @@ impl Sources {
             Some(i) => self.segments[i],
             None => return Place { file: 0, line: 1, column: 1 },
         };
-        let before = &self.text[seg.start..at];
-        let line = seg.line + memchr::memchr_iter(b'\n', before).count() as u32;
-        let line_start = memchr::memrchr(b'\n', before).map_or(seg.start, |i| seg.start + i + 1);
+        let line_of = |at: usize| self.lines.partition_point(|l| *l as usize <= at).saturating_sub(1);
+        let here = line_of(at);
+        let line = seg.line + (here - line_of(seg.start).min(here)) as u32;
+        let line_start = self.lines.get(here).map_or(0, |l| *l as usize);
         Place { file: seg.file as u16, line, column: (at - line_start) as u32 + 1 }
     }
 
@@ -149,6 +155,11 @@ impl Sources {
         }
     }
 
+    fn index_lines(&mut self) {
+        self.lines =
+            std::iter::once(0).chain(memchr::memchr_iter(b'\n', &self.text).map(|i| i as u32 + 1)).collect();
+    }
+
     fn add(
         &mut self,
         name: &str,
@@ -159,6 +170,8 @@ impl Sources {
     ) {
         let file = self.files.len();
         if file > usize::from(u16::MAX) || self.text.len() + text.len() > MAX_TEXT {
+            self.full = true;
+            self.index_lines();
             diags.push(self.diag(
                 Severity::Error,
                 Span::default(),
@@ -170,6 +183,9 @@ impl Sources {
         self.segments.push(Segment { start: self.text.len(), file, line: 1 });
         for (i, line) in text.split_inclusive(|&b| b == b'\n').enumerate() {
             let start = self.text.len();
+            if self.full {
+                return;
+            }
             let Some(path) = include_path(line) else {
                 self.text.extend_from_slice(line);
                 continue;
@@ -186,6 +202,7 @@ impl Sources {
                     self.text.push(b'\n');
                 }
                 Err(why) => {
+                    self.index_lines();
                     let mut d = self.diag(Severity::Error, Span::new(start, start), "");
                     d.message = format!("cannot include \"{path}\": {why}");
                     d.source_line = String::from_utf8_lossy(line).trim_end().into();

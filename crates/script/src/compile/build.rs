@@ -178,7 +178,9 @@ impl Compiler<'_> {
                 None
             }
         };
-        self.program.calls.push(CallSite { func: info.id, name, args, prepared });
+        let place = self.ast.sources.place(call.name.span);
+        let fixed = fixed.into_boxed_slice();
+        self.program.calls.push(CallSite { func: info.id, name, fixed, place, args, prepared });
         Some(self.program.calls.len() as u32 - 1)
     }
 
@@ -294,7 +296,9 @@ impl Compiler<'_> {
             AssignKind::Replace => AssignOp::Replace,
         };
         self.expr(&assign.value, span);
-        self.emit(Op::Assign { var, op }, span);
+        // What a call gave stays readable as `$rc`.
+        let keep_code = matches!(assign.value, Expr::Call(_));
+        self.emit(Op::Assign { var, op, keep_code }, span);
     }
 
     fn log_level(&mut self, level: &Arg) -> LogLevel {

@@ -74,6 +74,7 @@ impl Compiler<'_> {
                 return;
             }
             Operand::Str(text) => {
+                self.warn_unexpanded(text);
                 Op::CmpConst { var, op, value: self.constant(Value::Str(text.text.clone())) }
             }
             Operand::Int(n) => Op::CmpConst { var, op, value: self.constant(Value::Int(*n)) },
@@ -83,6 +84,22 @@ impl Compiler<'_> {
             },
         };
         self.emit(test, span);
+    }
+
+    /// Warns of a variable in a compared string, which is taken as it is written.
+    fn warn_unexpanded(&mut self, text: &Literal) {
+        let bytes = &text.text;
+        let name = memchr::memchr_iter(b'$', bytes).find_map(|i| {
+            let end = crate::lex::scan_variable(bytes, i, true)?;
+            Some(String::from_utf8_lossy(&bytes[i..end]).into_owned())
+        });
+        if let Some(name) = name {
+            self.warn(
+                text.span,
+                format!("`{name}` is not expanded in a string that is compared"),
+                "compare with the variable itself, or assign the string to a variable first",
+            );
+        }
     }
 
     pub(super) fn regex(&mut self, text: &[u8], span: Span) -> Option<Arc<regex::bytes::Regex>> {
@@ -119,6 +136,10 @@ impl Compiler<'_> {
                 if let Some(var) = self.var(v) {
                     self.emit(Op::Load(var), v.span);
                 }
+            }
+            Expr::Call(stmt) => {
+                self.stmt(stmt);
+                self.emit(Op::LoadRc, stmt.span);
             }
             Expr::Binary(op, a, b) => {
                 self.expr(a, span);

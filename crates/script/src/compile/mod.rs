@@ -82,7 +82,7 @@ impl<'a> Compiler<'a> {
                 launches: Vec::new(),
                 logs: Vec::new(),
                 routes: Vec::new(),
-                by_name: HashMap::new(),
+                by_name: Default::default(),
                 functions: HashMap::new(),
                 limits,
             },
@@ -102,7 +102,7 @@ impl<'a> Compiler<'a> {
             let id = RouteId(i as u32);
             let place = self.ast.sources.place(route.span);
             let twice = match &route.name {
-                Some(name) => self.program.by_name.insert((route.kind, name.clone()), id).is_some(),
+                Some(name) => self.program.by_name[route.kind as usize].insert(name.clone(), id).is_some(),
                 None => self.program.find(route.kind, None).is_some(),
             };
             if twice {

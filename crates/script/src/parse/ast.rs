@@ -11,7 +11,8 @@ use crate::source::{Sources, Span};
 pub struct Ast {
     /// The text and its files.
     pub sources: Sources,
-    /// Global parameters in order; one name may come several times (`socket`, `alias`, `mpath`).
+    /// Global parameters in order; one name may come several times (`socket`, `alias`, `mpath`). The profile of
+    /// `udp_workers = 4 use_auto_scaling_profile P` is kept as `udp_workers_auto_scaling_profile`.
     pub globals: Vec<Global>,
     /// `loadmodule` lines in order.
     pub modules: Vec<LoadModule>,
@@ -174,6 +175,10 @@ pub struct ModParam {
     pub value: ParamValue,
     /// Where the parameter's name is.
     pub span: Span,
+    /// Where the module's name is.
+    pub module_span: Span,
+    /// Where the value is.
+    pub value_span: Span,
 }
 
 impl ModParam {
@@ -444,6 +449,8 @@ pub enum Expr {
     Var(VarText),
     /// `NULL`
     Null,
+    /// The code of a function or route.
+    Call(Box<Stmt>),
     /// Two operands.
     Binary(BinOp, Box<Expr>, Box<Expr>),
     /// `~`

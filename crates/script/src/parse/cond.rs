@@ -420,6 +420,14 @@ impl Parser<'_> {
             }
             Kind::Word => {
                 let word = self.text(span);
+                if self.lexer.clone().token().kind == Kind::Op("(") {
+                    return match self.action()? {
+                        kind @ (StmtKind::Call(_) | StmtKind::Route { .. }) => {
+                            Ok(Expr::Call(Box::new(Stmt { kind, span: span.to(self.last) })))
+                        }
+                        _ => self.fail(span, format!("`{word}()` has no value")),
+                    };
+                }
                 self.bump();
                 if matches!(word.as_str(), "NULL" | "null") {
                     return Ok(Expr::Null);
@@ -427,11 +435,7 @@ impl Parser<'_> {
                 if let Some(n) = bool_word(&word) {
                     return Ok(Expr::Int(n));
                 }
-                let help = if self.is_op("(") {
-                    "call it first; its code is in `$rc`".to_string()
-                } else {
-                    format!("a string needs quotes: \"{word}\"")
-                };
+                let help = format!("a string needs quotes: \"{word}\"");
                 self.error_help(span, format!("`{word}` is no value"), help);
                 Err(Failed)
             }

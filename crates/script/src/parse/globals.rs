@@ -44,7 +44,7 @@ const STRINGS: &str = "advertised_address chroot db_default_url db_version_table
     mpath pi_framework poll_method restart_persistency_cache_file server_header stderror_log_format \
     syslog_facility syslog_log_format syslog_name user_agent_header wdir workdir";
 
-const ANY: &str = "tcp_no_new_conn_bflag tcp_no_new_conn_rplflag tos mem-group mem_group";
+const ANY: &str = "tcp_no_new_conn_bflag tcp_no_new_conn_rplflag tos";
 
 const RENAMED: [(&str, &str); 7] = [
     ("log_stderror", "stderror_enabled"),
@@ -56,7 +56,7 @@ const RENAMED: [(&str, &str); 7] = [
     ("debug", "log_level"),
 ];
 
-const GONE: [(&str, &str); 25] = [
+const GONE: [(&str, &str); 28] = [
     ("fork", "leave it out; `debug_mode` keeps the server in the foreground"),
     ("disable_tcp", "leave it out; TCP is on when a `socket = tcp:...` is given"),
     ("disable_tls", "leave it out; TLS is on when a `socket = tls:...` is given"),
@@ -70,6 +70,9 @@ const GONE: [(&str, &str); 25] = [
     ("tcp_parallel_handling", "leave it out"),
     ("tcp_parallel_read_on_workers", "leave it out"),
     ("tcp_listen_backlog", "use `tcp_socket_backlog`"),
+    ("tcp_max_msg_chunks", "leave it out"),
+    ("tcp_crlf_pingpong", "set it with the proto_tcp module"),
+    ("tcp_crlf_drop", "set it with the proto_tcp module"),
     ("max_buffer", "use `maxbuffer`"),
     ("disable_dns", "use `dns`"),
     ("avp_aliases", "leave it out"),

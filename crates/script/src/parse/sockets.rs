@@ -211,7 +211,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn option_word(&mut self, what: &str) -> Parsed<String> {
+    pub(super) fn option_word(&mut self, what: &str) -> Parsed<String> {
         if let Kind::Str { text, .. } = &self.token.kind {
             let text = String::from_utf8_lossy(text).into_owned();
             self.bump();

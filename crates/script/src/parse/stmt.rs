@@ -287,7 +287,9 @@ impl Parser<'_> {
             "async" => self.async_stmt(),
             "launch" => self.launch_stmt(),
             "error" if self.is_op("(") => {
-                self.fail(start, "`error()` was never given a meaning; use `xlog()` or `exit`")
+                self.args()?;
+                self.warn(start, "`error()` never had an effect", "use `xlog()` or `exit`");
+                Ok(StmtKind::Empty)
             }
             _ => {
                 if !self.is_op("(") {
@@ -487,8 +489,22 @@ impl Parser<'_> {
         Err(Failed)
     }
 
+    /// True when one of `ops` follows the current token without a blank.
+    fn continues(&self, ops: &[&str]) -> bool {
+        let next = self.lexer.clone().token();
+        next.span.start == self.token.span.start + self.token.span.len
+            && matches!(next.kind, Kind::Op(op) if ops.contains(&op))
+    }
+
     fn arg(&mut self) -> Parsed<Arg> {
         let span = self.token.span;
+        if matches!(self.token.kind, Kind::Word | Kind::Int(_))
+            && self.continues(&[":", "."])
+            && let Some((text, span)) = self.raw_word(b",)", false)
+        {
+            // An address without quotes, as in `force_send_socket(udp:10.0.0.1:5060)`.
+            return Ok(Arg { kind: ArgValue::Str(text.into()), span });
+        }
         let kind = match &self.token.kind {
             Kind::Op("," | ")") => return Ok(Arg { kind: ArgValue::Absent, span }),
             Kind::Str { text, .. } => {

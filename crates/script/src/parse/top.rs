@@ -116,10 +116,11 @@ impl Parser<'_> {
     fn modparam(&mut self) -> Parsed<ModParam> {
         self.expect("(")?;
         let read = |p: &mut Self| -> Parsed<ModParam> {
-            let (module, _) = p.string("the module's name")?;
+            let (module, module_span) = p.string("the module's name")?;
             p.expect(",")?;
             let (name, span) = p.string("the parameter's name")?;
             p.expect(",")?;
+            let value_span = p.token.span;
             let value = match p.token.kind {
                 Kind::Str { .. } => ParamValue::Str(p.strings("the value")?.0),
                 _ => ParamValue::Int(p.signed_int("a number or a quoted string")?),
@@ -129,16 +130,13 @@ impl Parser<'_> {
                 name: String::from_utf8_lossy(&name).into_owned(),
                 value,
                 span,
+                module_span,
+                value_span: value_span.to(p.last),
             })
         };
-        let param = read(self);
-        match param {
-            Ok(param) => {
-                self.expect(")")?;
-                Ok(param)
-            }
-            Err(Failed) => Err(Failed),
-        }
+        let param = read(self)?;
+        self.expect(")")?;
+        Ok(param)
     }
 
     /// An integer with an optional sign, or a boolean word.
@@ -219,6 +217,9 @@ impl Parser<'_> {
 
     fn global(&mut self, ast: &mut Ast, word: &str) -> Parsed<()> {
         let name_span = self.bump().span;
+        if word == "mem" && self.is_op("-") {
+            return self.memory_group(name_span);
+        }
         if !self.is_op("=") {
             let known = ["loadmodule", "modparam", "include_file", "import_file"]
                 .into_iter()
@@ -271,7 +272,28 @@ impl Parser<'_> {
         if keep {
             ast.globals.push(Global { name: name.into(), value, span });
         }
+        if name.ends_with("_workers") && self.word() == Some("use_auto_scaling_profile") {
+            self.bump();
+            let profile = self.option_word("the profile's name")?;
+            let name = format!("{name}_auto_scaling_profile");
+            ast.globals.push(Global { name, value: GlobalValue::Str(profile.into()), span });
+        }
         self.eat(";");
+        Ok(())
+    }
+
+    /// `mem-group = "name": "module" "module"`
+    fn memory_group(&mut self, start: Span) -> Parsed<()> {
+        self.bump();
+        if self.word() != Some("group") {
+            return self.fail(start, "expected `mem-group`");
+        }
+        self.bump();
+        self.expect("=")?;
+        self.string("the group's name")?;
+        self.expect(":")?;
+        self.strings("a module's name")?;
+        self.warn(start.to(self.last), "`mem-group` no longer has an effect", "leave it out");
         Ok(())
     }
 

@@ -23,6 +23,8 @@ pub(super) type Problem = &'static str;
 pub(super) fn compare(left: &Value, op: CmpOp, right: &Value, fixed: bool) -> Result<bool, Problem> {
     let ordering = match (left, right) {
         (Value::Null, _) | (_, Value::Null) => return Ok(compare_null(left, op, right)),
+        (Value::Str(a), Value::Str(b)) if op == CmpOp::Eq => return Ok(a.eq_ignore_ascii_case(b)),
+        (Value::Str(a), Value::Str(b)) if op == CmpOp::Ne => return Ok(!a.eq_ignore_ascii_case(b)),
         (Value::Int(a), Value::Int(b)) => a.cmp(b),
         (Value::Str(a), Value::Str(b)) => compare_text(a, b),
         (Value::Int(a), Value::Str(b)) => compare_text(itoa::Buffer::new().format(*a).as_bytes(), b),
@@ -51,11 +53,7 @@ pub(super) fn compare_null(left: &Value, op: CmpOp, right: &Value) -> bool {
 
 /// Order of two texts without regard to ASCII case.
 fn compare_text(a: &[u8], b: &[u8]) -> Ordering {
-    if a.len() == b.len() && a.eq_ignore_ascii_case(b) {
-        return Ordering::Equal;
-    }
-    let fold = |s: &[u8]| s.iter().map(u8::to_ascii_lowercase).collect::<smallvec::SmallVec<[u8; 64]>>();
-    fold(a).cmp(&fold(b))
+    a.iter().map(u8::to_ascii_lowercase).cmp(b.iter().map(u8::to_ascii_lowercase))
 }
 
 /// Computes one operator of an expression. A problem leaves the value that the run goes on with.

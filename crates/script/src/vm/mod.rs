@@ -8,6 +8,7 @@ mod compare;
 mod eval;
 mod frame;
 mod host;
+mod run;
 
 pub(crate) use compare::{posix_regex, posix_regex_with};
 pub(crate) use eval::{MAX_STRING, expand, read};

@@ -157,6 +157,22 @@ fn assignments_compute_with_the_old_value() {
 }
 
 #[test]
+fn a_call_may_be_assigned_and_leaves_its_code() {
+    assert_eq!(logged("$var(r) = code(-3); echo(\"$var(r) $rc\");"), "-3 -3");
+    assert_eq!(logged("$var(r) = code(4) + code(5); echo(\"$var(r) $rc\");"), "9 1");
+    assert_eq!(logged("$var(r) = zero(); echo(\"x\");"), "");
+    let script = "route { $var(r) = route(sub, 2); echo(\"$var(r)\"); } route[sub] { return($param(1)); }";
+    assert_eq!(run_on(script, sample_host()).0.lines(), "2");
+    let mut host = sample_host();
+    let p = program("route { $var(r) = 1 + slow(); echo(\"$var(r)\"); }", &host.names);
+    let mut frame = Frame::new(&p, p.find(RouteType::Request, None).unwrap());
+    assert!(matches!(frame.run(&mut host), Step::Wait(_)));
+    frame.resume(7);
+    frame.run(&mut host);
+    assert_eq!(host.lines(), "slow Plain 8");
+}
+
+#[test]
 fn a_list_variable_takes_values_on_top_and_colon_equals_replaces_them() {
     let (host, _) = run("$avp(n) = 1; $avp(n) = 2; $avp(list) := \"z\"; $(avp(n)[1]) = 9;");
     assert_eq!(host.avps["avp(n)"], [Value::Int(2), Value::Int(9)]);
@@ -230,6 +246,16 @@ fn switch_compares_without_case_and_falls_through_without_break() {
     assert_eq!(logged("switch ($rm) { case \"INVITE\": echo(\"i\"); }"), "i");
     assert_eq!(logged("switch ($rm) { case \"BYE\": echo(\"b\"); } echo(\"e\");"), "e");
     assert_eq!(logged("switch ($rm) { case \"INVITE\": echo(\"i\"); default: echo(\"d\"); }"), "i d");
+}
+
+#[test]
+fn break_and_return_leave_only_what_is_around_them() {
+    let body = "$var(i) = 0; while ($var(i) < 3) { $var(i) += 1; \
+                switch ($var(i)) { case 2: break; default: echo(\"$var(i)\"); } } echo(\"e\");";
+    assert_eq!(logged(body), "1 3 e");
+    let script = "route { $var(i) = 0; while ($var(i) < 2) { $var(i) += 1; route(sub); } echo(\"e\"); }
+        route[sub] { for ($var(it) in $(avp(list)[*])) { while (1) { echo(\"$var(it)\"); return; } } }";
+    assert_eq!(run_on(script, sample_host()).0.lines(), "a a e");
 }
 
 #[test]

@@ -19,7 +19,8 @@ fn tree(script: &str) -> Ast {
 fn global_parameters_keep_their_kind() {
     let ast = tree(
         "log_level=3\nlog_stdout = no\nserver_header=\"Server: x\"\nadvertised_address=1.2.3.4\nmpath=\"/a/\"\n\
-         mpath = '/b'\nsyslog_facility = LOG_LOCAL0\ndns_try_naptr=on\nxlog_level=-1 /* c */ udp_workers=0x4\n",
+         mpath = '/b'\nsyslog_facility = LOG_LOCAL0\nmem-group = \"g\": \"tm\" \"rr\"\n\
+         tcp_workers = 4 use_auto_scaling_profile P\ndns_try_naptr=on\nxlog_level=-1 /* c */ udp_workers=0x4\n",
     );
     assert_eq!(ast.global("log_level"), Some(&GlobalValue::Int(3)));
     assert_eq!(ast.global("log_stdout"), Some(&GlobalValue::Int(0)));
@@ -30,6 +31,8 @@ fn global_parameters_keep_their_kind() {
     assert_eq!(ast.global("xlog_level"), Some(&GlobalValue::Int(-1)));
     assert_eq!(ast.global("udp_workers"), Some(&GlobalValue::Int(4)));
     assert_eq!(ast.globals_named("mpath").count(), 2);
+    assert_eq!(ast.global("tcp_workers"), Some(&GlobalValue::Int(4)));
+    assert_eq!(ast.global("tcp_workers_auto_scaling_profile"), Some(&GlobalValue::Str("P".into())));
 }
 
 #[test]
@@ -182,4 +185,15 @@ fn route_masks_are_read_from_their_letters() {
 fn arguments_are_absent_behind_the_last() {
     let args = Args(&[]);
     assert!(args.is_empty() && matches!(args.get(3), Given::Absent) && args.str(0).is_none());
+}
+
+#[test]
+fn a_program_lists_its_calls_with_their_fixed_arguments() {
+    use switchroom_script::names::StaticArg;
+    let names = TestNames::default();
+    let p = program("route {\n  two(\"a\", $ru);\n  code(5);\n}", &names);
+    let calls: Vec<_> = p.calls().collect();
+    assert_eq!((calls[0].name, calls[0].position.line), ("two", 2));
+    assert_eq!(calls[0].args, [StaticArg::Str("a".into()), StaticArg::Dynamic]);
+    assert_eq!(calls[1].args, [StaticArg::Int(5)]);
 }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use switchroom_script::names::RouteType;
 use switchroom_script::vm::*;
-use switchroom_script::{NoLoader, compile, parse};
+use switchroom_script::{NoLoader, Value, compile, parse};
 
 use crate::support::*;
 
@@ -69,6 +69,24 @@ fn deep_nesting_is_refused_not_fatal() {
     load_and_run(format.as_bytes());
 }
 
+const TRANSFORMATIONS: &str = "s.len s.int s.md5 s.crc32 s.tolower s.toupper s.reverse s.encode.hexa s.decode.hexa \
+    s.hex2dec s.dec2hex s.date2unix s.escape.common s.unescape.common s.escape.user s.unescape.user s.escape.param \
+    s.unescape.param s.substr,$var(n),$var(m) s.select,$var(n),$var(t) s.index,$var(t),$var(n) s.rindex,$var(t),$var(n) \
+    s.fill.left,$var(t),$var(n) s.fill.right,$var(t),$var(n) s.width,$var(n) s.trim s.triml s.trimr s.b64encode \
+    s.b64decode s.xor,$var(t) s.sha1 s.sha512_hmac,$var(t) s.eval uri.user uri.host uri.passwd uri.port uri.params \
+    uri.param,$var(t) uri.headers uri.schema via.name via.version via.transport via.host via.port via.comment \
+    via.params via.param,$var(t) param.value,$var(t) param.exist,$var(t),$var(t) param.valueat,$var(n) \
+    param.name,$var(n) param.count nameaddr.name nameaddr.-1.uri nameaddr.len nameaddr.param,$var(t) \
+    nameaddr.params ip.pton ip.ntop ip.isip ip.family ip.matches,$var(t) ip.isprivate csv.count csv.value,$var(n) \
+    sdp.line,$var(t),$var(n) sdp.stream,$var(t) sdp.stream,$var(n) sdp.stream-delete,$var(t) re.subst,$var(t) \
+    re.subst,/(a*)(b)/\\2\\1/gi";
+
+/// A script that applies every transformation to `$var(x)`.
+fn all_transformations() -> String {
+    let lines = TRANSFORMATIONS.split_whitespace().map(|t| format!("$var(r) = $(var(x){{{t}}});\n"));
+    format!("route {{\n{}}}", lines.collect::<String>())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -109,5 +127,29 @@ proptest! {
             }
         }
         load_and_run(&text);
+    }
+
+    #[test]
+    fn transformations_take_any_bytes(
+        x in proptest::collection::vec(
+            prop_oneof![any::<u8>(), proptest::sample::select(b"<>\"\\;,:@/=[]()%m a\r\n0".to_vec())],
+            0..40,
+        ),
+        t in proptest::collection::vec(any::<u8>(), 0..4),
+        n in any::<i64>(),
+        m in -5i64..5,
+    ) {
+        let mut host = sample_host();
+        let p = program(&all_transformations(), &host.names);
+        for (name, value) in [
+            ("var(x)", Value::Str(x.into())),
+            ("var(t)", Value::Str(t.into())),
+            ("var(n)", Value::Int(if n % 2 == 0 { n } else { n % 9 })),
+            ("var(m)", Value::Int(m)),
+        ] {
+            host.values.insert(name.into(), value);
+        }
+        let mut frame = Frame::new(&p, p.find(RouteType::Request, None).unwrap());
+        prop_assert!(matches!(frame.run(&mut host), Step::Done(_)));
     }
 }
