@@ -115,6 +115,12 @@ pub fn comment_end(s: &[u8], at: usize) -> Option<usize> {
 /// end; an unclosed parenthesis is an ordinary character.
 #[must_use]
 pub fn find_outside(s: &[u8], stops: &[u8]) -> Option<usize> {
+    find(s, stops, &mut true)
+}
+
+/// `comments` becomes false at the first parenthesis that is not closed; from then on parentheses are ordinary
+/// characters, so that many of them do not each cost a look to the end.
+fn find(s: &[u8], stops: &[u8], comments: &mut bool) -> Option<usize> {
     let mut i = 0;
     while let Some(&b) = s.get(i) {
         if stops.contains(&b) {
@@ -123,7 +129,10 @@ pub fn find_outside(s: &[u8], stops: &[u8]) -> Option<usize> {
         i = match b {
             b'"' => quoted_end(s, i)?,
             b'<' => i + memchr::memchr(b'>', &s[i..])? + 1,
-            b'(' => comment_end(s, i).unwrap_or(i + 1),
+            b'(' if *comments => comment_end(s, i).unwrap_or_else(|| {
+                *comments = false;
+                i + 1
+            }),
             _ => i + 1,
         };
     }
@@ -134,20 +143,21 @@ pub fn find_outside(s: &[u8], stops: &[u8]) -> Option<usize> {
 #[derive(Clone, Debug)]
 pub struct Commas<'a> {
     rest: Option<&'a [u8]>,
+    comments: bool,
 }
 
 /// Splits a comma list. See [`Commas`].
 #[must_use]
 pub fn commas(value: &[u8]) -> Commas<'_> {
-    Commas { rest: Some(value) }
+    Commas { rest: Some(value), comments: true }
 }
 
 /// Most values hold no comma, or none behind quotes, brackets or comments.
-fn find_comma(s: &[u8]) -> Option<usize> {
+fn find_comma(s: &[u8], comments: &mut bool) -> Option<usize> {
     let comma = memchr::memchr(b',', s)?;
     match memchr::memchr3(b'"', b'<', b'(', &s[..comma]) {
         None => Some(comma),
-        Some(_) => find_outside(s, b","),
+        Some(_) => find(s, b",", comments),
     }
 }
 
@@ -157,7 +167,7 @@ impl<'a> Iterator for Commas<'a> {
     fn next(&mut self) -> Option<&'a [u8]> {
         loop {
             let s = self.rest.take()?;
-            let item = match find_comma(s) {
+            let item = match find_comma(s, &mut self.comments) {
                 Some(at) => {
                     self.rest = Some(&s[at + 1..]);
                     &s[..at]

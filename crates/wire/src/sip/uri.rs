@@ -208,6 +208,9 @@ pub fn uri_eq(a: &Uri<'_>, b: &Uri<'_>) -> bool {
     if a.scheme != b.scheme {
         return false;
     }
+    if [a, b].iter().any(|u| too_many_parts(u)) {
+        return a.raw == b.raw;
+    }
     match a.scheme {
         Scheme::Other => a.scheme_name.eq_ignore_ascii_case(b.scheme_name) && a.host == b.host,
         Scheme::Tel => {
@@ -225,6 +228,14 @@ pub fn uri_eq(a: &Uri<'_>, b: &Uri<'_>) -> bool {
                 && headers_eq(a.headers.unwrap_or(&[]), b.headers.unwrap_or(&[]))
         }
     }
+}
+
+/// More parameters or headers than this are compared as text: finding each of one URI in the other costs their product.
+const MAX_COMPARED: usize = 64;
+
+fn too_many_parts(uri: &Uri<'_>) -> bool {
+    let headers = uri.headers.map_or(0, |h| memchr::memchr_iter(b'&', h).count());
+    memchr::memchr_iter(b';', uri.params).count() > MAX_COMPARED || headers > MAX_COMPARED
 }
 
 /// Parameters that never match when only one of the URIs has them. `transport` is here because of its default.
