@@ -146,7 +146,7 @@ impl Message {
                 Some(_) => {}
             }
             let first_end = memchr::memchr(b'\n', &buf[line..]).map_or(buf.len(), |len| line + len + 1);
-            let colon = buf[line..first_end].iter().position(|b| *b == b':');
+            let colon = scan::find_near(&buf[line..first_end], b':');
             let name = trim_blank(&buf[line..line + colon.unwrap_or(0)]);
             let mut end = first_end;
             while matches!(buf.get(end), Some(b' ' | b'\t')) {

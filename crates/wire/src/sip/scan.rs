@@ -75,6 +75,27 @@ pub fn number(s: &[u8]) -> Option<u32> {
     u32::try_from(n).ok()
 }
 
+/// The first `needle`, expected within some bytes: eight at a time without the cost of a call.
+#[inline]
+#[must_use]
+pub fn find_near(s: &[u8], needle: u8) -> Option<usize> {
+    const LOW: u64 = 0x0101_0101_0101_0101;
+    let pattern = LOW * u64::from(needle);
+    let mut words = s.chunks_exact(8);
+    let mut at = 0;
+    for word in &mut words {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(word);
+        let differ = u64::from_le_bytes(bytes) ^ pattern;
+        let zero = differ.wrapping_sub(LOW) & !differ & (LOW << 7);
+        if zero != 0 {
+            return Some(at + zero.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    words.remainder().iter().position(|b| *b == needle).map(|i| at + i)
+}
+
 /// The offset just behind the quoted string that starts at `at` (which holds the opening quote).
 #[must_use]
 pub fn quoted_end(s: &[u8], at: usize) -> Option<usize> {
@@ -278,6 +299,19 @@ mod tests {
     fn unclosed_quote_hides_the_rest() {
         assert_eq!(commas(b"\"a, b").count(), 1);
         assert_eq!(commas(b"\"a\\").count(), 1);
+    }
+
+    #[test]
+    fn find_near_finds_the_first_at_every_offset() {
+        for len in 0..40 {
+            for at in 0..len {
+                let mut text = vec![b';'; len];
+                text[at] = b':';
+                text[len - 1] = b':';
+                assert_eq!(find_near(&text, b':'), Some(at));
+            }
+            assert_eq!(find_near(&vec![0xba; len], b':'), None);
+        }
     }
 
     #[test]
