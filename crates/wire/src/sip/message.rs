@@ -51,10 +51,11 @@ enum StartLine {
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     line: u32,
-    value: u32,
     value_end: u32,
     end: u32,
-    name_len: u16,
+    /// Offset of the value from `line`.
+    value: u16,
+    name_len: u8,
     id: HeaderId,
 }
 
@@ -155,8 +156,9 @@ impl Message {
             let id = HeaderId::from_name(name);
             let sound =
                 id != HeaderId::Other || (!name.is_empty() && name.iter().all(|b| TOKEN[usize::from(*b)]));
-            if let Some(colon) = colon.filter(|_| sound && name.len() < usize::from(u16::MAX)) {
-                let mut value = line + colon + 1;
+            let sizes = (u8::try_from(name.len()), colon.map(|c| u16::try_from(c + 1)));
+            if let (Ok(name_len), Some(Ok(value)), true) = (sizes.0, sizes.1, sound) {
+                let mut value = line + usize::from(value);
                 let mut value_end = end;
                 while value < value_end && scan::is_lws(buf[value_end - 1]) {
                     value_end -= 1;
@@ -178,10 +180,10 @@ impl Message {
                 }
                 self.headers.push(Slot {
                     line: line as u32,
-                    value: value as u32,
+                    value: (value - line).min(usize::from(u16::MAX)) as u16,
                     value_end: value_end as u32,
                     end: end as u32,
-                    name_len: name.len() as u16,
+                    name_len,
                     id,
                 });
             } else {
@@ -538,7 +540,7 @@ impl Message {
             id: slot.id,
             index,
             name: get(slot.line, slot.line + u32::from(slot.name_len)),
-            value: get(slot.value, slot.value_end),
+            value: scan::trim_start(get(slot.line + u32::from(slot.value), slot.value_end)),
             line: get(slot.line, slot.end),
         }
     }

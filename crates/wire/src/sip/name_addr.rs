@@ -28,7 +28,7 @@ impl<'a> NameAddr<'a> {
         let raw = trim(raw);
         let (display, uri, bracketed, params) = match find_bracket(raw)? {
             Some(open) => {
-                let len = memchr::memchr(b'>', &raw[open..]).ok_or("'<' without '>'")?;
+                let len = scan::find_near(&raw[open..], b'>').ok_or("'<' without '>'")?;
                 (
                     trim_end(&raw[..open]),
                     trim(&raw[open + 1..open + len]),
@@ -38,7 +38,7 @@ impl<'a> NameAddr<'a> {
             }
             None => {
                 // Without brackets every ';' belongs to the header, not to the URI.
-                let end = memchr::memchr(b';', raw).unwrap_or(raw.len());
+                let end = scan::find_near(raw, b';').unwrap_or(raw.len());
                 let uri = trim_end(&raw[..end]);
                 if uri.contains(&b'?') {
                     return Err("a URI with '?' must stand in angle brackets");

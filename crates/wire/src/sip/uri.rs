@@ -66,23 +66,19 @@ pub struct Uri<'a> {
 impl<'a> Uri<'a> {
     /// Reads a URI that is the whole of `raw`.
     pub fn parse(raw: &'a [u8]) -> Result<Uri<'a>, UriError> {
-        let colon = memchr::memchr(b':', raw).ok_or(UriError::Scheme)?;
+        let colon = scan::find_near(raw, b':').ok_or(UriError::Scheme)?;
         let (scheme_name, rest) = (&raw[..colon], &raw[colon + 1..]);
-        if !scheme_name.first().is_some_and(u8::is_ascii_alphabetic)
-            || !scheme_name.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
-        {
-            return Err(UriError::Scheme);
-        }
-        // Without an early exit, so that it is done many bytes at a time.
-        if rest.iter().fold(false, |bad, &b| bad | (b <= b' ') | (b == 0x7f) | (b == b'<') | (b == b'>')) {
-            return Err(UriError::Character);
-        }
         let scheme = match scheme_name.len() {
             3 if scheme_name.eq_ignore_ascii_case(b"sip") => Scheme::Sip,
             4 if scheme_name.eq_ignore_ascii_case(b"sips") => Scheme::Sips,
             3 if scheme_name.eq_ignore_ascii_case(b"tel") => Scheme::Tel,
-            _ => Scheme::Other,
+            _ if is_scheme(scheme_name) => Scheme::Other,
+            _ => return Err(UriError::Scheme),
         };
+        // Without an early exit, so that it is done many bytes at a time.
+        if rest.iter().fold(false, |bad, &b| bad | (b <= b' ') | (b == 0x7f) | (b == b'<') | (b == b'>')) {
+            return Err(UriError::Character);
+        }
         let mut uri = Uri {
             raw,
             scheme,
@@ -104,10 +100,10 @@ impl<'a> Uri<'a> {
 
     fn read_sip(&mut self, rest: &'a [u8]) -> Result<(), UriError> {
         let mut hostport = rest;
-        if let Some(at) = memchr::memchr(b'@', rest) {
+        if let Some(at) = scan::find_near(rest, b'@') {
             let userinfo = &rest[..at];
             hostport = &rest[at + 1..];
-            match memchr::memchr(b':', userinfo) {
+            match scan::find_near(userinfo, b':') {
                 Some(colon) => {
                     self.user = Some(&userinfo[..colon]);
                     self.password = Some(&userinfo[colon + 1..]);
@@ -176,6 +172,11 @@ impl<'a> Uri<'a> {
     pub fn host_bare(&self) -> &'a [u8] {
         bare_host(self.host)
     }
+}
+
+fn is_scheme(name: &[u8]) -> bool {
+    name.first().is_some_and(u8::is_ascii_alphabetic)
+        && name.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
 }
 
 /// A URI that owns its text.
