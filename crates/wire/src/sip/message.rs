@@ -329,9 +329,12 @@ impl Message {
 
     /// The parts of the request URI.
     pub fn ruri(&self) -> Result<Uri<'_>, UriError> {
-        let cached =
-            self.ruri.get_or_init(|| Uri::parse(self.ruri_bytes()).map(|u| UriSpans::of(&self.buf, &u)));
-        cached.map(|spans| spans.view(&self.buf))
+        if let Some(known) = self.ruri.get() {
+            return known.as_ref().map(|spans| spans.view(&self.buf)).map_err(|e| *e);
+        }
+        let read = Uri::parse(self.ruri_bytes());
+        let _ = self.ruri.set(read.as_ref().map(|u| UriSpans::of(&self.buf, u)).map_err(|e| *e));
+        read
     }
 
     /// The start line without its line end.
@@ -396,13 +399,16 @@ impl Message {
 
     /// The topmost Via value.
     pub fn via(&self) -> Result<Via<'_>, FieldError> {
-        let cached = self.via.get_or_init(|| {
-            let value = self.headers_of(HeaderId::Via).find_map(|h| scan::commas(h.value).next());
-            let value = value.ok_or(FieldError::Missing(HeaderId::Via))?;
-            let via = Via::parse(value).map_err(|what| FieldError::Malformed(HeaderId::Via, what))?;
-            Ok(ViaSpans::of(&self.buf, &via))
-        });
-        cached.map(|spans| spans.view(&self.buf))
+        if let Some(known) = self.via.get() {
+            return known.as_ref().map(|spans| spans.view(&self.buf)).map_err(|e| *e);
+        }
+        let top = self.headers_of(HeaderId::Via).find_map(|h| scan::commas(h.value).next());
+        let read = match top {
+            Some(value) => Via::parse(value).map_err(|what| FieldError::Malformed(HeaderId::Via, what)),
+            None => Err(FieldError::Missing(HeaderId::Via)),
+        };
+        let _ = self.via.set(read.as_ref().map(|v| ViaSpans::of(&self.buf, v)).map_err(|e| *e));
+        read
     }
 
     /// All Via values from the top, comma lists included; the error says what is wrong with one.
@@ -425,12 +431,15 @@ impl Message {
         id: HeaderId,
         cell: &OnceCell<Result<NameAddrSpans, FieldError>>,
     ) -> Result<NameAddr<'_>, FieldError> {
-        let cached = cell.get_or_init(|| {
-            let header = self.header(id).ok_or(FieldError::Missing(id))?;
-            let addr = NameAddr::parse(header.value).map_err(|what| FieldError::Malformed(id, what))?;
-            Ok(NameAddrSpans::of(&self.buf, &addr))
-        });
-        cached.map(|spans| spans.view(&self.buf))
+        if let Some(known) = cell.get() {
+            return known.as_ref().map(|spans| spans.view(&self.buf)).map_err(|e| *e);
+        }
+        let read = match self.header(id) {
+            Some(h) => NameAddr::parse(h.value).map_err(|what| FieldError::Malformed(id, what)),
+            None => Err(FieldError::Missing(id)),
+        };
+        let _ = cell.set(read.as_ref().map(|a| NameAddrSpans::of(&self.buf, a)).map_err(|e| *e));
+        read
     }
 
     /// Call-ID.

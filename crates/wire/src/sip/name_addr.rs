@@ -183,6 +183,7 @@ pub(crate) struct NameAddrSpans {
 }
 
 impl NameAddrSpans {
+    #[inline]
     pub fn of(base: &[u8], addr: &NameAddr<'_>) -> NameAddrSpans {
         NameAddrSpans {
             raw: Span::of(base, addr.raw),
@@ -194,7 +195,8 @@ impl NameAddrSpans {
         }
     }
 
-    pub fn view(self, base: &[u8]) -> NameAddr<'_> {
+    #[inline]
+    pub fn view<'a>(&self, base: &'a [u8]) -> NameAddr<'a> {
         NameAddr {
             raw: self.raw.get(base),
             display: self.display.get(base).unwrap_or(&[]),

@@ -388,6 +388,7 @@ pub(crate) struct UriSpans {
 }
 
 impl UriSpans {
+    #[inline]
     pub fn of(base: &[u8], uri: &Uri<'_>) -> UriSpans {
         let some = |s: &[u8]| !s.is_empty();
         UriSpans {
@@ -403,7 +404,8 @@ impl UriSpans {
         }
     }
 
-    pub fn view(self, base: &[u8]) -> Uri<'_> {
+    #[inline]
+    pub fn view<'a>(&self, base: &'a [u8]) -> Uri<'a> {
         Uri {
             raw: self.raw.get(base),
             scheme: self.scheme,
