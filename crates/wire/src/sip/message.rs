@@ -211,32 +211,29 @@ impl Message {
         if self.call_id().is_empty() {
             return Err(FieldError::Malformed(HeaderId::CallId, "it is empty").into());
         }
-        let cseq = self.read_cseq().map_err(|what| FieldError::Malformed(HeaderId::CSeq, what))?;
-        if let StartLine::Request { method, name, .. } = self.start {
-            let same = match method {
-                Method::Other => name.get(&self.buf) == self.cseq_method_name(),
-                _ => method == cseq.1,
-            };
-            if !same {
-                return Err(Fault::MethodMismatch);
-            }
-        }
-        self.cseq = Some(cseq);
+        self.cseq = Some(self.read_cseq()?);
         Ok(())
     }
 
-    fn read_cseq(&self) -> Result<(u32, Method), &'static str> {
+    fn read_cseq(&self) -> Result<(u32, Method), Fault> {
+        let malformed = |what| Fault::Field(FieldError::Malformed(HeaderId::CSeq, what));
         let value = self.value(HeaderId::CSeq);
         let end = value.iter().position(|b| !b.is_ascii_digit()).unwrap_or(value.len());
-        let number = scan::number(&value[..end]).filter(|n| *n < 1 << 31).ok_or("no number below 2^31")?;
-        let name = self.cseq_method_name();
-        if !value[end..].first().is_some_and(|b| scan::is_lws(*b)) || name.is_empty() {
-            return Err("no method");
+        let (digits, rest) = value.split_at(end);
+        let number =
+            scan::number(digits).filter(|n| *n < 1 << 31).ok_or(malformed("no number below 2^31"))?;
+        let name = scan::trim_start(rest);
+        if name.is_empty() || name.len() == rest.len() {
+            return Err(malformed("no method"));
         }
-        if !name.iter().all(|b| TOKEN[usize::from(*b)]) {
-            return Err("the method is not a token");
+        match self.start {
+            StartLine::Request { method, name: own, .. } if own.get(&self.buf) == name => {
+                Ok((number, method))
+            }
+            _ if !name.iter().all(|b| TOKEN[usize::from(*b)]) => Err(malformed("the method is not a token")),
+            StartLine::Request { .. } => Err(Fault::MethodMismatch),
+            StartLine::Reply { .. } => Ok((number, Method::from_bytes(name))),
         }
-        Ok((number, Method::from_bytes(name)))
     }
 
     fn cseq_method_name(&self) -> &[u8] {
