@@ -1,0 +1,8 @@
+//! Floor 0: bytes to types and back, without loss.
+//!
+//! Rooms: [`sip`] (messages, URIs, edits, builders, digest, stream framing) and [`sdp`] (session descriptions, read
+//! only). Nothing here knows a clock, a socket, a task or a random source; whatever of that is needed comes in as an
+//! argument. Nothing here panics on received bytes.
+
+pub mod sdp;
+pub mod sip;

@@ -1,0 +1,222 @@
+//! Header names: long and compact forms, classified without hashing strings at run time (RFC 3261 §7.3, §20).
+
+use super::scan;
+use std::borrow::Cow;
+use std::fmt;
+
+macro_rules! headers {
+    ($($(#[$doc:meta])* $id:ident = $name:literal $(/ $compact:literal)?;)*) => {
+        /// A header we know by name; all others are [`HeaderId::Other`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum HeaderId {
+            $(#[doc = $name] $id,)*
+            /// A header not in the list; its name stays in the message.
+            Other,
+        }
+
+        const NAMES: &[&str] = &[$($name),*];
+        const IDS: &[HeaderId] = &[$(HeaderId::$id),*];
+
+        /// Compact names by letter, `a` to `z`.
+        const COMPACT: [HeaderId; 26] = {
+            let mut table = [HeaderId::Other; 26];
+            $($(table[($compact - b'a') as usize] = HeaderId::$id;)?)*
+            table
+        };
+    };
+}
+
+headers! {
+    Via = "Via" / b'v';
+    From = "From" / b'f';
+    To = "To" / b't';
+    CallId = "Call-ID" / b'i';
+    CSeq = "CSeq";
+    MaxForwards = "Max-Forwards";
+    Contact = "Contact" / b'm';
+    Route = "Route";
+    RecordRoute = "Record-Route";
+    Path = "Path";
+    ServiceRoute = "Service-Route";
+    ContentLength = "Content-Length" / b'l';
+    ContentType = "Content-Type" / b'c';
+    ContentEncoding = "Content-Encoding" / b'e';
+    ContentDisposition = "Content-Disposition";
+    ContentLanguage = "Content-Language";
+    Expires = "Expires";
+    MinExpires = "Min-Expires";
+    Supported = "Supported" / b'k';
+    Require = "Require";
+    ProxyRequire = "Proxy-Require";
+    Unsupported = "Unsupported";
+    Allow = "Allow";
+    AllowEvents = "Allow-Events" / b'u';
+    Accept = "Accept";
+    AcceptEncoding = "Accept-Encoding";
+    AcceptLanguage = "Accept-Language";
+    AcceptContact = "Accept-Contact" / b'a';
+    RejectContact = "Reject-Contact" / b'j';
+    RequestDisposition = "Request-Disposition" / b'd';
+    Authorization = "Authorization";
+    ProxyAuthorization = "Proxy-Authorization";
+    WwwAuthenticate = "WWW-Authenticate";
+    ProxyAuthenticate = "Proxy-Authenticate";
+    AuthenticationInfo = "Authentication-Info";
+    Event = "Event" / b'o';
+    SubscriptionState = "Subscription-State";
+    ReferTo = "Refer-To" / b'r';
+    ReferredBy = "Referred-By" / b'b';
+    Replaces = "Replaces";
+    Join = "Join";
+    TargetDialog = "Target-Dialog";
+    RAck = "RAck";
+    RSeq = "RSeq";
+    SessionExpires = "Session-Expires" / b'x';
+    MinSe = "Min-SE";
+    UserAgent = "User-Agent";
+    Server = "Server";
+    Subject = "Subject" / b's';
+    Timestamp = "Timestamp";
+    Date = "Date";
+    Privacy = "Privacy";
+    PAssertedIdentity = "P-Asserted-Identity";
+    PPreferredIdentity = "P-Preferred-Identity";
+    PAccessNetworkInfo = "P-Access-Network-Info";
+    PChargingVector = "P-Charging-Vector";
+    RemotePartyId = "Remote-Party-ID";
+    Diversion = "Diversion";
+    HistoryInfo = "History-Info";
+    Reason = "Reason";
+    Warning = "Warning";
+    RetryAfter = "Retry-After";
+    ErrorInfo = "Error-Info";
+    SipIfMatch = "SIP-If-Match";
+    SipETag = "SIP-ETag";
+    Identity = "Identity" / b'y';
+    IdentityInfo = "Identity-Info" / b'n';
+    CallInfo = "Call-Info";
+    AlertInfo = "Alert-Info";
+    Organization = "Organization";
+    Priority = "Priority";
+    InReplyTo = "In-Reply-To";
+    ReplyTo = "Reply-To";
+    MimeVersion = "MIME-Version";
+    FeatureCaps = "Feature-Caps";
+    Geolocation = "Geolocation";
+}
+
+const SLOTS: usize = 256;
+const EMPTY: u8 = u8::MAX;
+
+/// Open-addressed table over (length, first, last letter), filled at compile time.
+const TABLE: [u8; SLOTS] = {
+    let mut table = [EMPTY; SLOTS];
+    let mut i = 0;
+    while i < NAMES.len() {
+        let mut at = slot(NAMES[i].as_bytes());
+        while table[at] != EMPTY {
+            at = (at + 1) % SLOTS;
+        }
+        table[at] = i as u8;
+        i += 1;
+    }
+    table
+};
+
+const fn slot(name: &[u8]) -> usize {
+    let first = (name[0] | 0x20) as usize;
+    let last = (name[name.len() - 1] | 0x20) as usize;
+    let middle = (name[name.len() / 2] | 0x20) as usize;
+    (first * 7 + last * 31 + middle * 13 + name.len() * 3) % SLOTS
+}
+
+impl HeaderId {
+    /// Classifies a header name, long or compact, in any case.
+    #[must_use]
+    pub fn from_name(name: &[u8]) -> HeaderId {
+        match name {
+            [] => HeaderId::Other,
+            [letter] => match letter.to_ascii_lowercase() {
+                l @ b'a'..=b'z' => COMPACT[usize::from(l - b'a')],
+                _ => HeaderId::Other,
+            },
+            _ => {
+                let mut at = slot(name);
+                while TABLE[at] != EMPTY {
+                    let i = usize::from(TABLE[at]);
+                    let known = NAMES[i].as_bytes();
+                    if known == name || known.eq_ignore_ascii_case(name) {
+                        return IDS[i];
+                    }
+                    at = (at + 1) % SLOTS;
+                }
+                HeaderId::Other
+            }
+        }
+    }
+
+    /// The long name; `"header"` for [`HeaderId::Other`].
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        NAMES.get(self as usize).copied().unwrap_or("header")
+    }
+}
+
+impl fmt::Display for HeaderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One header of a message, as received.
+#[derive(Clone, Copy, Debug)]
+pub struct Header<'a> {
+    /// What it is.
+    pub id: HeaderId,
+    /// Its place among the headers, from 0. [`super::Edits`] names headers by it.
+    pub index: usize,
+    /// The name as received (long or compact).
+    pub name: &'a [u8],
+    /// The value without the white space around it; folds are still inside.
+    pub value: &'a [u8],
+    /// The whole of it: name, colon, value, folds and line end.
+    pub line: &'a [u8],
+}
+
+impl<'a> Header<'a> {
+    /// The value on one line; copies only when it was folded.
+    #[must_use]
+    pub fn unfolded(&self) -> Cow<'a, [u8]> {
+        scan::unfold(self.value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_known_name_is_found_in_any_case() {
+        for (i, name) in NAMES.iter().enumerate() {
+            assert_eq!(HeaderId::from_name(name.as_bytes()), IDS[i]);
+            assert_eq!(HeaderId::from_name(name.to_ascii_uppercase().as_bytes()), IDS[i]);
+            assert_eq!(IDS[i].name(), *name);
+        }
+    }
+
+    #[test]
+    fn compact_names_are_the_same_headers() {
+        for (letter, id) in [
+            (b"v", HeaderId::Via),
+            (b"L", HeaderId::ContentLength),
+            (b"i", HeaderId::CallId),
+            (b"y", HeaderId::Identity),
+            (b"x", HeaderId::SessionExpires),
+            (b"z", HeaderId::Other),
+            (b"1", HeaderId::Other),
+        ] {
+            assert_eq!(HeaderId::from_name(letter), id);
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! Small scanners shared by every header parser: white space, tokens, comma lists, quoting, folding, escapes
+//! (RFC 3261 §7.3.1, §25.1).
+
+use std::borrow::Cow;
+
+/// White space of a header value; line ends count, because inside a value they only occur folded.
+#[inline]
+#[must_use]
+pub fn is_lws(b: u8) -> bool {
+    matches!(b, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+/// A character of `token`.
+#[inline]
+#[must_use]
+pub fn is_token(b: u8) -> bool {
+    b.is_ascii_alphanumeric()
+        || matches!(b, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
+}
+
+/// Removes white space at the start.
+#[inline]
+#[must_use]
+pub fn trim_start(mut s: &[u8]) -> &[u8] {
+    while let [first, rest @ ..] = s {
+        if !is_lws(*first) {
+            break;
+        }
+        s = rest;
+    }
+    s
+}
+
+/// Removes white space at the end.
+#[inline]
+#[must_use]
+pub fn trim_end(mut s: &[u8]) -> &[u8] {
+    while let [rest @ .., last] = s {
+        if !is_lws(*last) {
+            break;
+        }
+        s = rest;
+    }
+    s
+}
+
+/// Removes white space at both ends.
+#[inline]
+#[must_use]
+pub fn trim(s: &[u8]) -> &[u8] {
+    trim_end(trim_start(s))
+}
+
+/// Reads a decimal number of the whole slice; `None` when empty, not digits only, or above `u32::MAX`.
+#[must_use]
+pub fn number(s: &[u8]) -> Option<u32> {
+    if s.is_empty() || s.len() > 10 {
+        // Leading zeros beyond ten digits are still a number.
+        let rest = s.iter().position(|b| *b != b'0').map_or(&[][..], |at| &s[at..]);
+        return if s.is_empty() || rest.len() > 10 {
+            None
+        } else if rest.is_empty() {
+            Some(0)
+        } else {
+            number(rest)
+        };
+    }
+    let mut n: u64 = 0;
+    for b in s {
+        if !b.is_ascii_digit() {
+            return None;
+        }
+        n = n * 10 + u64::from(b - b'0');
+    }
+    u32::try_from(n).ok()
+}
+
+/// The offset just behind the quoted string that starts at `at` (which holds the opening quote).
+#[must_use]
+pub fn quoted_end(s: &[u8], at: usize) -> Option<usize> {
+    let mut i = at + 1;
+    while let Some(b) = s.get(i) {
+        match b {
+            b'"' => return Some(i + 1),
+            b'\\' => i += 2,
+            _ => i += 1,
+        }
+    }
+    None
+}
+
+/// The offset just behind the comment that starts at `at` (which holds the opening parenthesis); comments nest.
+#[must_use]
+pub fn comment_end(s: &[u8], at: usize) -> Option<usize> {
+    let mut depth = 0usize;
+    let mut i = at;
+    while let Some(b) = s.get(i) {
+        match b {
+            b'(' => depth += 1,
+            b')' => {
+                depth -= 1;
+                if depth == 0 {
+                    return Some(i + 1);
+                }
+            }
+            b'\\' => i += 1,
+            _ => {}
+        }
+        i += 1;
+    }
+    None
+}
+
+/// The first of `stops` outside quoted strings, angle brackets and comments. An unclosed quote or bracket reaches to the
+/// end; an unclosed parenthesis is an ordinary character.
+#[must_use]
+pub fn find_outside(s: &[u8], stops: &[u8]) -> Option<usize> {
+    let mut i = 0;
+    while let Some(&b) = s.get(i) {
+        if stops.contains(&b) {
+            return Some(i);
+        }
+        i = match b {
+            b'"' => quoted_end(s, i)?,
+            b'<' => i + memchr::memchr(b'>', &s[i..])? + 1,
+            b'(' => comment_end(s, i).unwrap_or(i + 1),
+            _ => i + 1,
+        };
+    }
+    None
+}
+
+/// The values of a comma list, trimmed; quotes, angle brackets and comments hide commas. Empty values are skipped.
+#[derive(Clone, Debug)]
+pub struct Commas<'a> {
+    rest: Option<&'a [u8]>,
+}
+
+/// Splits a comma list. See [`Commas`].
+#[must_use]
+pub fn commas(value: &[u8]) -> Commas<'_> {
+    Commas { rest: Some(value) }
+}
+
+/// Most values hold no comma, or none behind quotes, brackets or comments.
+fn find_comma(s: &[u8]) -> Option<usize> {
+    let comma = memchr::memchr(b',', s)?;
+    match memchr::memchr3(b'"', b'<', b'(', &s[..comma]) {
+        None => Some(comma),
+        Some(_) => find_outside(s, b","),
+    }
+}
+
+impl<'a> Iterator for Commas<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        loop {
+            let s = self.rest.take()?;
+            let item = match find_comma(s) {
+                Some(at) => {
+                    self.rest = Some(&s[at + 1..]);
+                    &s[..at]
+                }
+                None => s,
+            };
+            let item = trim(item);
+            if !item.is_empty() {
+                return Some(item);
+            }
+        }
+    }
+}
+
+/// A header value on one line: every fold (line end and the white space around it) becomes one space.
+#[must_use]
+pub fn unfold(value: &[u8]) -> Cow<'_, [u8]> {
+    if memchr::memchr2(b'\r', b'\n', value).is_none() {
+        return Cow::Borrowed(value);
+    }
+    let mut out: Vec<u8> = Vec::with_capacity(value.len());
+    let mut rest = value;
+    while let Some(at) = memchr::memchr2(b'\r', b'\n', rest) {
+        out.extend_from_slice(trim_end(&rest[..at]));
+        out.push(b' ');
+        rest = trim_start(&rest[at..]);
+    }
+    out.extend_from_slice(rest);
+    Cow::Owned(out)
+}
+
+/// The content of a quoted string, backslash escapes resolved; a value without quotes is returned as it is.
+#[must_use]
+pub fn unquote(value: &[u8]) -> Cow<'_, [u8]> {
+    let [b'"', inner @ .., b'"'] = value else { return Cow::Borrowed(value) };
+    if memchr::memchr(b'\\', inner).is_none() {
+        return Cow::Borrowed(inner);
+    }
+    let mut out = Vec::with_capacity(inner.len());
+    let mut bytes = inner.iter();
+    while let Some(&b) = bytes.next() {
+        out.push(if b == b'\\' { bytes.next().copied().unwrap_or(b) } else { b });
+    }
+    Cow::Owned(out)
+}
+
+/// Percent escapes resolved; a broken escape stays as it is.
+#[must_use]
+pub fn percent_decode(s: &[u8]) -> Cow<'_, [u8]> {
+    if memchr::memchr(b'%', s).is_none() {
+        return Cow::Borrowed(s);
+    }
+    let mut out = Vec::with_capacity(s.len());
+    let mut i = 0;
+    while i < s.len() {
+        match escape_at(s, i) {
+            Some(b) => {
+                out.push(b);
+                i += 3;
+            }
+            None => {
+                out.push(s[i]);
+                i += 1;
+            }
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// Appends `s` with every byte outside the `user` grammar (unreserved and `&=+$,;?/`) percent-escaped.
+pub fn percent_encode_user(s: &[u8], out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for &b in s {
+        if b.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;?/".contains(&b) {
+            out.push(b);
+        } else {
+            out.extend_from_slice(&[b'%', HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]]);
+        }
+    }
+}
+
+/// The byte a percent escape at `at` stands for.
+pub(crate) fn escape_at(s: &[u8], at: usize) -> Option<u8> {
+    let [b'%', high, low] = s.get(at..at + 3)? else { return None };
+    Some(hex_digit(*high)? << 4 | hex_digit(*low)?)
+}
+
+fn hex_digit(b: u8) -> Option<u8> {
+    match b {
+        b'0'..=b'9' => Some(b - b'0'),
+        b'a'..=b'f' => Some(b - b'a' + 10),
+        b'A'..=b'F' => Some(b - b'A' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commas_inside_quotes_brackets_and_comments_do_not_split() {
+        let got: Vec<&[u8]> = commas(b"\"a, b\" <sip:x,y@h>;p=1 , c (1, (2), 3), ,d").collect();
+        assert_eq!(got, [&b"\"a, b\" <sip:x,y@h>;p=1"[..], b"c (1, (2), 3)", b"d"]);
+    }
+
+    #[test]
+    fn unclosed_quote_hides_the_rest() {
+        assert_eq!(commas(b"\"a, b").count(), 1);
+        assert_eq!(commas(b"\"a\\").count(), 1);
+    }
+
+    #[test]
+    fn folds_become_one_space() {
+        assert_eq!(&*unfold(b"a\r\n  b \r\n\tc"), b"a b c");
+    }
+
+    #[test]
+    fn escapes_are_resolved_and_broken_ones_kept() {
+        assert_eq!(&*percent_decode(b"a%40b%zz%4"), b"a@b%zz%4");
+        assert_eq!(&*unquote(br#""a\"b\\""#), br#"a"b\"#);
+    }
+
+    #[test]
+    fn numbers_reject_signs_letters_and_overflow() {
+        assert_eq!(number(b"0042"), Some(42));
+        assert_eq!(number(b"00000000000000000007"), Some(7));
+        assert_eq!(number(b"4294967295"), Some(u32::MAX));
+        for bad in [&b""[..], b"-1", b"4294967296", b"12a", b"99999999999"] {
+            assert_eq!(number(bad), None);
+        }
+    }
+}
