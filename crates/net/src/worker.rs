@@ -1,0 +1,316 @@
+//! The loop of one worker: receive a batch, handle it, send what it caused, sleep until something happens.
+//!
+//! It is one future, polled whenever a socket, the mailbox, a connection, a timer or something the handler waits for
+//! wakes it. One poll does a bounded amount of everything, so no source can starve another; what is left over makes it
+//! wake itself.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use switchroom_kernel::ports::net::{
+    ConnId, Handler, Mail, Net, Outgoing, Packet, Proto, SendError, SocketId, Sockets,
+};
+use tokio::time::Sleep;
+
+use crate::bind::Listener;
+use crate::counters::{NetCounters, WorkerCounters, add};
+use crate::mailbox::{Letter, Mailboxes};
+use crate::tcp::{TcpEvent, TcpTable};
+use crate::udp::{Room, SendBatch, UdpPort};
+use crate::workers::{Desk, Seat};
+
+/// Letters and stream events handled in one round.
+const ROUND: usize = 256;
+
+/// Runs one worker until it has drained.
+pub(crate) async fn run(
+    desk: Desk,
+    make: &(dyn Fn(Seat) -> Rc<dyn Handler> + Send + Sync),
+) -> io::Result<()> {
+    let workers = desk.config.workers;
+    let (shard_of, drain) = (desk.config.shard_of, desk.config.drain);
+    let net = WorkerNet::open(desk)?;
+    let handler = make(Seat {
+        worker: net.worker,
+        workers,
+        net: net.clone(),
+        sockets: net.sockets.clone(),
+        post: net.mailboxes.clone(),
+    });
+    let now = net.now.get();
+    let worker = Worker {
+        handler,
+        shard_of,
+        drain,
+        room: Room::new(),
+        batch: SendBatch::new(),
+        letters: Vec::new(),
+        outboxes: (0..workers).map(|_| Vec::new()).collect(),
+        sleep: Box::pin(tokio::time::sleep_until(now.into())),
+        sleep_until: now,
+        drain_until: None,
+        net,
+    };
+    // Its own bounds make it fair; the runtime's would only make it wake itself more often.
+    tokio::task::unconstrained(worker).await;
+    Ok(())
+}
+
+/// The way out of one worker.
+struct WorkerNet {
+    worker: usize,
+    sockets: Sockets,
+    /// By [`SocketId`]; `None` where the socket is a stream listener.
+    udp: Vec<Option<UdpPort>>,
+    tcp: Rc<TcpTable>,
+    counters: NetCounters,
+    mailboxes: Arc<Mailboxes>,
+    failures: RefCell<VecDeque<(u64, SendError)>>,
+    now: Cell<Instant>,
+}
+
+impl WorkerNet {
+    fn open(desk: Desk) -> io::Result<Rc<WorkerNet>> {
+        let tcp = TcpTable::new(&desk);
+        let mut udp = Vec::with_capacity(desk.listeners.len());
+        for (index, listener) in desk.listeners.into_iter().enumerate() {
+            let id = SocketId(index as u16);
+            udp.push(match listener {
+                Listener::Udp(socket) => Some(UdpPort::new(id, socket, desk.config.udp_queue)?),
+                Listener::Tcp(listener) => {
+                    tcp.listen(id, listener)?;
+                    None
+                }
+            });
+        }
+        Ok(Rc::new(WorkerNet {
+            worker: desk.worker,
+            sockets: desk.sockets,
+            udp,
+            tcp,
+            counters: desk.counters,
+            mailboxes: desk.mailboxes,
+            failures: RefCell::default(),
+            now: Cell::new(Instant::now()),
+        }))
+    }
+
+    fn counters(&self) -> &WorkerCounters {
+        self.counters.worker(self.worker)
+    }
+
+    fn failed(&self, token: u64, error: SendError) {
+        if token != 0 {
+            self.failures.borrow_mut().push_back((token, error));
+        }
+    }
+
+    /// Sends for worker `from`, which hears of a failure.
+    fn send_for(&self, from: usize, out: Outgoing) {
+        match self.sockets.get(usize::from(out.socket.0)).map(|s| s.proto) {
+            Some(Proto::Udp) => {
+                let Some(Some(port)) = self.udp.get(usize::from(out.socket.0)) else { return };
+                if let Err((token, error)) = port.queue(out) {
+                    add(&self.counters().udp_send_errors, 1);
+                    self.failed(token, error);
+                }
+            }
+            Some(_) => self.tcp.send(from, out),
+            None => self.failed(out.token, SendError::Unsendable),
+        }
+    }
+}
+
+impl Net for WorkerNet {
+    fn send(&self, out: Outgoing) {
+        self.send_for(self.worker, out);
+    }
+
+    fn close(&self, conn: ConnId) {
+        if conn.worker() == self.worker {
+            self.tcp.close(conn);
+        } else if self.mailboxes.put(conn.worker(), Letter::Mail(Mail::Close(conn))).is_err() {
+            add(&self.counters().mailbox_dropped, 1);
+        }
+    }
+
+    fn now(&self) -> Instant {
+        self.now.get()
+    }
+}
+
+/// The loop as a future.
+struct Worker {
+    net: Rc<WorkerNet>,
+    handler: Rc<dyn Handler>,
+    shard_of: fn(&[u8], usize) -> Option<usize>,
+    drain: Duration,
+    room: Room,
+    batch: SendBatch,
+    letters: Vec<Letter>,
+    /// What this batch found for other workers, by worker.
+    outboxes: Vec<Vec<Letter>>,
+    sleep: Pin<Box<Sleep>>,
+    sleep_until: Instant,
+    drain_until: Option<Instant>,
+}
+
+impl Future for Worker {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let me = self.get_mut();
+        me.net.now.set(Instant::now());
+        let mut more = me.receive_datagrams(cx);
+        more |= me.receive_streams(cx);
+        more |= me.open_mail(cx);
+        me.post_outboxes();
+        me.report_failures();
+        let now = me.net.now.get();
+        if me.handler.deadline().is_some_and(|at| at <= now) {
+            me.handler.tick(now);
+        }
+        me.handler.poll_waits(cx);
+        me.flush(cx);
+        // What the last steps could not send is told in the next round.
+        more |= !me.net.failures.borrow().is_empty();
+        more |= me.arm_timer(cx);
+        if me.drained(more) {
+            return Poll::Ready(());
+        }
+        if more {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+impl Worker {
+    fn receive_datagrams(&mut self, cx: &mut Context<'_>) -> bool {
+        let Worker { net, handler, shard_of, room, outboxes, .. } = self;
+        let mut more = false;
+        for port in net.udp.iter().flatten() {
+            more |= port.receive(cx, room, net.counters(), |data, peer| {
+                let packet = Packet { data, socket: port.id, peer, conn: None };
+                dispatch(&**handler, *shard_of, net.worker, outboxes, packet);
+            });
+        }
+        more
+    }
+
+    fn receive_streams(&mut self, cx: &mut Context<'_>) -> bool {
+        let Worker { net, handler, shard_of, outboxes, .. } = self;
+        net.tcp.wake_with(cx.waker());
+        for _ in 0..ROUND {
+            match net.tcp.next_event() {
+                None => return false,
+                Some(TcpEvent::Message(packet)) => {
+                    dispatch(&**handler, *shard_of, net.worker, outboxes, packet);
+                }
+                Some(TcpEvent::Open { conn, peer, socket, open }) => {
+                    handler.connection(conn, peer, socket, open);
+                }
+                Some(TcpEvent::Failed { from, token, error }) if from == net.worker => {
+                    net.failed(token, error)
+                }
+                Some(TcpEvent::Failed { from, token, error }) => {
+                    outboxes[from].push(Letter::Failed { token, error });
+                }
+            }
+        }
+        true
+    }
+
+    fn open_mail(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut letters = std::mem::take(&mut self.letters);
+        let more = self.net.mailboxes.take(self.net.worker, ROUND, &mut letters, cx.waker());
+        for letter in letters.drain(..) {
+            match letter {
+                Letter::Mail(Mail::Packet(packet)) => self.handler.packet(packet),
+                Letter::Mail(Mail::Send(out)) => self.net.send(out),
+                Letter::Mail(Mail::Close(conn)) => self.net.close(conn),
+                Letter::Mail(Mail::Drain) => {
+                    self.net.tcp.stop_listening();
+                    self.drain_until.get_or_insert(self.net.now.get() + self.drain);
+                    self.handler.mail(Mail::Drain);
+                }
+                Letter::Mail(mail @ Mail::Run(_)) => self.handler.mail(mail),
+                Letter::Send { from, out } => self.net.send_for(from, out),
+                Letter::Failed { token, error } => self.net.failed(token, error),
+            }
+        }
+        self.letters = letters;
+        more
+    }
+
+    /// One lock and one wake per other worker and batch.
+    fn post_outboxes(&mut self) {
+        let counters = self.net.counters();
+        for (worker, outbox) in self.outboxes.iter_mut().enumerate().filter(|(_, o)| !o.is_empty()) {
+            add(&counters.handed_over, outbox.len() as u64);
+            let dropped = self.net.mailboxes.put_all(worker, outbox);
+            add(&counters.mailbox_dropped, dropped as u64);
+        }
+    }
+
+    fn report_failures(&mut self) {
+        // Only those that are there now: a handler that sends to a dead peer again must not hold the loop.
+        let failures = std::mem::take(&mut *self.net.failures.borrow_mut());
+        for (token, error) in failures {
+            self.handler.send_failed(token, error);
+        }
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_>) {
+        let Worker { net, batch, .. } = self;
+        for port in net.udp.iter().flatten() {
+            port.flush(cx, batch, net.counters(), |token, error| net.failed(token, error));
+        }
+    }
+
+    /// Sets the timer to the next deadline; true when it is due already.
+    fn arm_timer(&mut self, cx: &mut Context<'_>) -> bool {
+        let deadline = match (self.handler.deadline(), self.drain_until) {
+            (Some(a), Some(b)) => a.min(b),
+            (Some(at), None) | (None, Some(at)) => at,
+            (None, None) => return false,
+        };
+        if deadline <= self.net.now.get() {
+            return true;
+        }
+        if deadline != self.sleep_until {
+            self.sleep_until = deadline;
+            self.sleep.as_mut().reset(deadline.into());
+        }
+        self.sleep.as_mut().poll(cx).is_ready()
+    }
+
+    fn drained(&self, more: bool) -> bool {
+        let Some(until) = self.drain_until else { return false };
+        let idle = !more
+            && self.handler.deadline().is_none()
+            && self.net.tcp.is_idle()
+            && self.net.udp.iter().flatten().all(UdpPort::is_idle);
+        idle || self.net.now.get() >= until
+    }
+}
+
+fn dispatch(
+    handler: &dyn Handler,
+    shard_of: fn(&[u8], usize) -> Option<usize>,
+    worker: usize,
+    outboxes: &mut [Vec<Letter>],
+    packet: Packet,
+) {
+    match shard_of(&packet.data, outboxes.len()).filter(|owner| *owner != worker) {
+        Some(owner) if owner < outboxes.len() => outboxes[owner].push(Letter::Mail(Mail::Packet(packet))),
+        _ => handler.packet(packet),
+    }
+}
