@@ -149,6 +149,8 @@ pub enum TxEvent<'a> {
     Sending {
         /// Its code.
         code: u16,
+        /// Its reason phrase.
+        reason: &'a [u8],
         /// The received reply.
         relayed: Option<&'a Message>,
         /// Branch it came from.
@@ -171,7 +173,8 @@ pub enum TxEvent<'a> {
 
 /// A module that follows a transaction (accounting, dialogs).
 pub trait Watch {
-    /// Something happened. The context holds the request with the transaction's AVPs and flags; changes to them are kept.
+    /// Something happened. The context holds the request with the transaction's AVPs, flags and notes; changes to them are
+    /// kept.
     fn event(&self, ctx: &mut Ctx, event: &TxEvent<'_>);
 }
 
@@ -222,7 +225,7 @@ pub struct Tx {
     /// Any reply sent was made here.
     pub local_any: bool,
     /// Called when a request of our own has its final reply.
-    pub on_final: Option<Rc<dyn Fn(&Rc<Shard>, u16, Option<&Message>)>>,
+    pub on_final: Option<super::local::OnFinal>,
 }
 
 /// The transactions of one worker.
