@@ -5,6 +5,7 @@
 pub mod core;
 pub mod maxfwd;
 pub mod options;
+pub mod proto;
 pub mod rr;
 pub mod signaling;
 pub mod sl;
@@ -17,6 +18,8 @@ pub static MODULES: &[&Module] = &[
     &core::MODULE,
     &maxfwd::MODULE,
     &options::MODULE,
+    &proto::UDP,
+    &proto::TCP,
     &rr::MODULE,
     &signaling::MODULE,
     &sl::MODULE,
