@@ -7,6 +7,7 @@ pub mod maxfwd;
 pub mod options;
 pub mod rr;
 pub mod signaling;
+pub mod sipmsgops;
 pub mod sl;
 pub mod tm;
 
@@ -19,6 +20,7 @@ pub static MODULES: &[&Module] = &[
     &options::MODULE,
     &rr::MODULE,
     &signaling::MODULE,
+    &sipmsgops::MODULE,
     &sl::MODULE,
     &tm::MODULE,
 ];

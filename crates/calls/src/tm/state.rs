@@ -222,7 +222,7 @@ pub struct Tx {
     /// Any reply sent was made here.
     pub local_any: bool,
     /// Called when a request of our own has its final reply.
-    pub on_final: Option<Rc<dyn Fn(&Rc<Shard>, u16, Option<&Message>)>>,
+    pub on_final: Option<super::local::OnFinal>,
 }
 
 /// The transactions of one worker.
