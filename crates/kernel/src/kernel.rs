@@ -13,7 +13,7 @@ use switchroom_script::Program;
 
 use crate::context::Ctx;
 use crate::events::Events;
-use crate::module::{Hook, Hooked, Module};
+use crate::module::{Hook, Hooked};
 use crate::ports::http::HttpServer;
 use crate::ports::net::{
     Clock, ConnId, Mail, Packet, Post, Proto, Resolver, SendError, SocketId, Sockets, Spawn,
@@ -124,13 +124,14 @@ pub type Reload = Arc<dyn Fn() -> Result<Arc<Program>, String> + Send + Sync>;
 impl Kernel {
     /// An empty house with its registry; modules are opened into it.
     pub fn new(
-        modules: Vec<&'static Module>,
+        registry: Registry,
         settings: Settings,
         drivers: Drivers,
         workers: usize,
         program: Arc<Program>,
     ) -> Kernel {
         let mut hooks = Hooks::default();
+        let modules = &registry.modules;
         for hook in modules.iter().flat_map(|m| m.hooks) {
             match hook {
                 Hook::Entry(f) => hooks.entry = Some(*f),
@@ -148,7 +149,7 @@ impl Kernel {
             events.publish(e.name, e.attrs);
         }
         Kernel {
-            registry: Registry::new(modules),
+            registry,
             log_level: AtomicI64::new(settings.int("log_level")),
             xlog_level: AtomicI64::new(settings.int("xlog_level")),
             started: drivers.clock.unix().as_secs(),

@@ -9,6 +9,7 @@ pub mod commands;
 pub mod context;
 pub mod events;
 pub mod kernel;
+pub mod load;
 pub mod module;
 pub mod names;
 pub mod oneshot;

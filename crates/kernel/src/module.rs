@@ -31,8 +31,12 @@ pub struct Module {
     pub needs: &'static [&'static str],
     /// Names under which older releases knew it.
     pub old_names: &'static [&'static str],
+    /// A driver that others open databases or sockets through: opened before all others.
+    pub driver: bool,
     /// Parameters (`modparam`).
     pub params: &'static [Param],
+    /// Older parameter names and today's; empty when it has no effect any more.
+    pub old_params: &'static [(&'static str, &'static str)],
     /// Script functions.
     pub functions: &'static [Function],
     /// Pseudo-variables.
@@ -62,7 +66,9 @@ impl Module {
         summary: "",
         needs: &[],
         old_names: &[],
+        driver: false,
         params: &[],
+        old_params: &[],
         functions: &[],
         variables: &[],
         events: &[],

@@ -237,7 +237,7 @@ impl Transactions {
     /// For one worker; `seed` must differ from start to start.
     pub fn new(seed: u64) -> Transactions {
         Transactions {
-            table: RefCell::new(Table::new(MAX_TRANSACTIONS)),
+            table: RefCell::new(Table::new(MAX_TRANSACTIONS, seed)),
             wheel: RefCell::new(None),
             random: Cell::new(seed | 1),
         }

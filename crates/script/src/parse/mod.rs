@@ -3,7 +3,7 @@
 //!
 //! Variables and format strings stay text here; [`compile`](crate::compile) reads them when it knows the names.
 
-mod ast;
+pub mod ast;
 mod cond;
 mod globals;
 mod sockets;

@@ -9,7 +9,7 @@ use switchroom_kernel::context::Ctx;
 use switchroom_kernel::module::{Function, Module, Param, Statistic};
 use switchroom_kernel::open::Opening;
 use switchroom_kernel::stats::StatId;
-use switchroom_script::VarAccess;
+use switchroom_script::vm::VarAccess;
 use switchroom_wire::sip::Uri;
 
 use crate::usrloc::Location;
@@ -140,8 +140,10 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
     o.provide(r);
     // The tables that the script names exist from the start, so that their rows are loaded.
     let location = o.kernel.share::<Location>().ok_or("usrloc is not loaded")?;
-    for name in o.kernel.program.load().static_first_args(&["save", "lookup", "remove", "is_registered"]) {
-        crate::usrloc::api::table(&location, &String::from_utf8_lossy(&name));
+    for function in ["save", "lookup", "remove", "is_registered", "is_contact_registered", "is_ip_registered"] {
+        for name in o.kernel.registry.static_args(function, 0) {
+            crate::usrloc::api::table(&location, &String::from_utf8_lossy(&name));
+        }
     }
     Ok(())
 }

@@ -78,7 +78,7 @@ pub(super) fn is_ip_registered(c: &mut Call<'_>) -> Flow {
     let Some(var) = c.var(2) else { return FALSE };
     let mut ips = Vec::new();
     for i in 0..64 {
-        let at = switchroom_script::VarAccess { index: switchroom_script::vm::Index::At(i), ..var.clone() };
+        let at = switchroom_script::vm::VarAccess { index: switchroom_script::vm::Index::At(i), ..var.clone() };
         let own = if i == 0 { &var } else { &at };
         match c.ctx.get_var(own).to_bytes().and_then(|t| parse_ip(&t)) {
             Some(ip) if !ips.contains(&ip) => ips.push(ip),

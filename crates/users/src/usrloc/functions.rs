@@ -41,9 +41,10 @@ fn get_key(c: &mut Call<'_>) -> Flow {
         let pair = record?.keys.iter().find(|(k, _)| **k == *key)?;
         Some(pair.1.to_string())
     });
-    match found {
-        Some(value) if c.ctx.set_var(&var, Value::Str(value.into())).is_ok() => TRUE,
-        _ => FALSE,
+    let Some(value) = found else { return FALSE };
+    match c.ctx.set_var(&var, Value::Str(value.into())) {
+        Ok(()) => TRUE,
+        Err(_) => FALSE,
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use switchroom_kernel::Kernel;
 use switchroom_kernel::open::Opening;
 use switchroom_kernel::ports::net::SocketId;
-use switchroom_kernel::ports::store::{Query, Rows, SqlValue};
+use switchroom_kernel::ports::store::{Rows, SqlValue};
 
 use super::contact::{Contact, Field, Sync, Texts};
 

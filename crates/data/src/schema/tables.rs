@@ -1,0 +1,217 @@
+//! The standard tables, as OpenSIPS's database documentation describes them.
+
+use super::{Column, Index, Kind, Literal, Table};
+
+const fn serial(name: &'static str) -> Column {
+    Column { name, kind: Kind::Serial, null: false, default: None }
+}
+
+/// Text that is never NULL and empty by default.
+const fn text(name: &'static str, size: u16) -> Column {
+    Column { name, kind: Kind::Text(size), null: false, default: Some(Literal::Text("")) }
+}
+
+const fn text_or_null(name: &'static str, size: u16) -> Column {
+    Column { name, kind: Kind::Text(size), null: true, default: None }
+}
+
+const fn int(name: &'static str, default: i64) -> Column {
+    Column { name, kind: Kind::Int, null: false, default: Some(Literal::Int(default)) }
+}
+
+const fn small(name: &'static str, default: i64) -> Column {
+    Column { name, kind: Kind::SmallInt, null: false, default: Some(Literal::Int(default)) }
+}
+
+const fn time(name: &'static str) -> Column {
+    Column { name, kind: Kind::DateTime, null: false, default: None }
+}
+
+const fn time_or_long_ago(name: &'static str) -> Column {
+    Column { name, kind: Kind::DateTime, null: false, default: Some(Literal::Text("1900-01-01 00:00:01")) }
+}
+
+const fn index(name: &'static str, columns: &'static [&'static str]) -> Index {
+    Index { name, unique: false, columns }
+}
+
+const fn unique(name: &'static str, columns: &'static [&'static str]) -> Index {
+    Index { name, unique: true, columns }
+}
+
+/// Every standard table, `version` first because the others are noted in it.
+pub const TABLES: &[Table] = &[
+    Table {
+        name: "version",
+        version: None,
+        columns: &[
+            Column { name: "table_name", kind: Kind::Text(32), null: false, default: None },
+            int("table_version", 0),
+        ],
+        indexes: &[unique("t_name_idx", &["table_name"])],
+    },
+    Table {
+        name: "subscriber",
+        version: Some(8),
+        columns: &[
+            serial("id"),
+            text("username", 64),
+            text("domain", 64),
+            text("password", 25),
+            text("ha1", 64),
+            text("ha1_sha256", 64),
+            text("ha1_sha512t256", 64),
+        ],
+        indexes: &[unique("account_idx", &["username", "domain"]), index("username_idx", &["username"])],
+    },
+    Table {
+        name: "location",
+        version: Some(1013),
+        columns: &[
+            Column { name: "contact_id", kind: Kind::BigKey, null: false, default: None },
+            text("username", 64),
+            text_or_null("domain", 64),
+            Column { name: "contact", kind: Kind::LongText, null: false, default: Some(Literal::Text("")) },
+            text_or_null("received", 255),
+            text_or_null("path", 255),
+            Column { name: "expires", kind: Kind::Int, null: false, default: Some(Literal::Int(0)) },
+            Column { name: "q", kind: Kind::Real, null: false, default: Some(Literal::Real(1.0)) },
+            Column {
+                name: "callid",
+                kind: Kind::Text(255),
+                null: false,
+                default: Some(Literal::Text("Default-Call-ID")),
+            },
+            int("cseq", 13),
+            time_or_long_ago("last_modified"),
+            int("flags", 0),
+            text_or_null("cflags", 255),
+            text("user_agent", 255),
+            text_or_null("socket", 64),
+            Column { name: "methods", kind: Kind::Int, null: true, default: None },
+            text_or_null("sip_instance", 255),
+            Column { name: "kv_store", kind: Kind::LongText, null: true, default: None },
+            text_or_null("attr", 255),
+        ],
+        indexes: &[],
+    },
+    Table {
+        name: "dbaliases",
+        version: Some(2),
+        columns: &[
+            serial("id"),
+            text("alias_username", 64),
+            text("alias_domain", 64),
+            text("username", 64),
+            text("domain", 64),
+        ],
+        indexes: &[
+            unique("alias_idx", &["alias_username", "alias_domain"]),
+            index("target_idx", &["username", "domain"]),
+        ],
+    },
+    Table {
+        name: "domain",
+        version: Some(4),
+        columns: &[
+            serial("id"),
+            text("domain", 64),
+            text_or_null("attrs", 255),
+            int("accept_subdomain", 0),
+            time_or_long_ago("last_modified"),
+        ],
+        indexes: &[unique("domain_idx", &["domain"])],
+    },
+    Table {
+        name: "uri",
+        version: Some(2),
+        columns: &[
+            serial("id"),
+            text("username", 64),
+            text("domain", 64),
+            text("uri_user", 64),
+            time_or_long_ago("last_modified"),
+        ],
+        indexes: &[unique("account_idx", &["username", "domain", "uri_user"])],
+    },
+    Table {
+        name: "grp",
+        version: Some(3),
+        columns: &[
+            serial("id"),
+            text("username", 64),
+            text("domain", 64),
+            text("grp", 64),
+            time_or_long_ago("last_modified"),
+        ],
+        indexes: &[unique("account_group_idx", &["username", "domain", "grp"])],
+    },
+    Table {
+        name: "acc",
+        version: Some(7),
+        columns: &[
+            serial("id"),
+            text("method", 16),
+            text("from_tag", 64),
+            text("to_tag", 64),
+            text("callid", 64),
+            text("sip_code", 3),
+            text("sip_reason", 32),
+            time("time"),
+            int("duration", 0),
+            int("ms_duration", 0),
+            int("setuptime", 0),
+            Column { name: "created", kind: Kind::DateTime, null: true, default: None },
+        ],
+        indexes: &[index("callid_idx", &["callid"])],
+    },
+    Table {
+        name: "missed_calls",
+        version: Some(5),
+        columns: &[
+            serial("id"),
+            text("method", 16),
+            text("from_tag", 64),
+            text("to_tag", 64),
+            text("callid", 64),
+            text("sip_code", 3),
+            text("sip_reason", 32),
+            time("time"),
+            int("setuptime", 0),
+            Column { name: "created", kind: Kind::DateTime, null: true, default: None },
+        ],
+        indexes: &[index("callid_idx", &["callid"])],
+    },
+    Table {
+        name: "address",
+        version: Some(5),
+        columns: &[
+            serial("id"),
+            small("grp", 0),
+            text("ip", 50),
+            small("mask", 32),
+            small("port", 0),
+            Column { name: "proto", kind: Kind::Text(4), null: false, default: Some(Literal::Text("any")) },
+            text_or_null("pattern", 64),
+            text_or_null("context_info", 32),
+        ],
+        indexes: &[],
+    },
+    Table {
+        name: "dispatcher",
+        version: Some(9),
+        columns: &[
+            serial("id"),
+            int("setid", 0),
+            text("destination", 192),
+            text_or_null("socket", 128),
+            int("state", 0),
+            int("probe_mode", 0),
+            Column { name: "weight", kind: Kind::Text(64), null: false, default: Some(Literal::Text("1")) },
+            int("priority", 0),
+            text_or_null("attrs", 128),
+            text("description", 64),
+        ],
+        indexes: &[],
+    },
+];
