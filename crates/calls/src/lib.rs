@@ -8,6 +8,7 @@ pub mod options;
 pub mod proto;
 pub mod rr;
 pub mod signaling;
+pub mod sipmsgops;
 pub mod sl;
 pub mod tm;
 
@@ -22,6 +23,7 @@ pub static MODULES: &[&Module] = &[
     &proto::TCP,
     &rr::MODULE,
     &signaling::MODULE,
+    &sipmsgops::MODULE,
     &sl::MODULE,
     &tm::MODULE,
 ];

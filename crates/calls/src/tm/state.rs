@@ -15,7 +15,6 @@ use switchroom_kernel::avp::Avps;
 use switchroom_kernel::context::{Ctx, LateEdit, Notes, Received, Target, TxHandle};
 use switchroom_kernel::open::Opening;
 use switchroom_kernel::ports::net::{ConnId, SocketId};
-use switchroom_kernel::shard::Shard;
 use switchroom_kernel::stats::StatId;
 use switchroom_script::{Program, RouteId};
 use switchroom_wire::sip::{Edits, Message};
@@ -222,7 +221,7 @@ pub struct Tx {
     /// Any reply sent was made here.
     pub local_any: bool,
     /// Called when a request of our own has its final reply.
-    pub on_final: Option<Rc<dyn Fn(&Rc<Shard>, u16, Option<&Message>)>>,
+    pub on_final: Option<super::local::OnFinal>,
 }
 
 /// The transactions of one worker.
