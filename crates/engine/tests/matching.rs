@@ -45,7 +45,7 @@ fn a_request_that_came_two_ways_is_merged() {
     assert_eq!(key::merged(&request("INVITE", "p2;branch=z9hG4bK2", ";tag=1")), None);
     assert_eq!(key::merged(&request("ACK", "p2", "")), None);
     assert_eq!(key::loop_number(&first), key::loop_number(&second));
-    let mut table = Table::new(4);
+    let mut table = Table::new(4, 42);
     let id = table.insert(&key::server(&first).unwrap(), key::merged(&first).as_deref(), 0, ()).unwrap();
     let merge = key::merged(&second).unwrap();
     assert!(table.is_merged(&merge, None) && !table.is_merged(&merge, Some(id)));
@@ -54,8 +54,23 @@ fn a_request_that_came_two_ways_is_merged() {
 }
 
 #[test]
+fn a_request_that_returns_unchanged_is_a_loop_and_a_changed_one_a_spiral() {
+    let number = key::loop_number(&request("INVITE", "p1;branch=z9hG4bK1", ""));
+    let branch =
+        |loop_number| BranchId { shard: 1, slot: 2, generation: 3, nonce: 4, loop_number, branch: 0 };
+    let via = |b: BranchId| {
+        let text = String::from_utf8(b.encode().to_vec()).unwrap();
+        format!("p2;branch=z9hG4bK2, SIP/2.0/UDP us;branch={text}")
+    };
+    let ours = |v: &switchroom_wire::sip::Via<'_>| v.host == b"us";
+    assert!(key::is_loop(&request("INVITE", &via(branch(number)), ""), ours));
+    assert!(!key::is_loop(&request("INVITE", &via(branch(number ^ 1)), ""), ours));
+    assert!(!key::is_loop(&request("INVITE", &via(branch(number)), ""), |_| false));
+}
+
+#[test]
 fn a_full_table_refuses_and_old_ids_find_nothing() {
-    let mut table = Table::new(1);
+    let mut table = Table::new(1, 42);
     let id = table.insert(b"k", None, 7, "a").unwrap();
     assert_eq!(table.insert(b"l", None, 7, "b"), None);
     assert_eq!(table.remove(id), Some("a"));
@@ -86,7 +101,7 @@ proptest! {
 
     #[test]
     fn the_table_behaves_like_a_map(steps in prop::collection::vec((any::<bool>(), 0u8..20), 1..200)) {
-        let mut table = Table::new(12);
+        let mut table = Table::new(12, 42);
         let mut model: HashMap<u8, Id> = HashMap::new();
         for (add, k) in steps {
             match model.get(&k).copied() {

@@ -14,6 +14,7 @@ fn one_branch_rings_and_answers() {
     w.reply(0, 180);
     w.reply(0, 200);
     w.reply(0, 200);
+    assert!(!w.tx.takes_ack());
     assert_eq!(w.take(), ["request 0", "relay 180 of 0", "relay 200 of 0", "relay 200 of 0"]);
     w.pass(40_000);
     assert_eq!(w.take(), ["done"]);
@@ -24,6 +25,7 @@ fn failure_is_acknowledged_relayed_and_repeated_until_its_ack() {
     let mut w = World::forked(1);
     w.reply(0, 486);
     assert_eq!(w.take(), ["ACK 0", "failed 486 of 0", "relay 486 of 0"]);
+    assert!(w.tx.takes_ack());
     w.reply(0, 486);
     assert_eq!(w.take(), ["ACK 0"]);
     w.pass(600);
@@ -339,6 +341,10 @@ fn single_branches_can_be_cancelled() {
     w.run(|tx, now, sink| tx.cancel_branches(now, Cancel::One(1), b"", sink));
     w.run(|tx, now, sink| tx.cancel_branches(now, Cancel::AllBut(2), b"", sink));
     assert_eq!(w.take(), ["CANCEL 1", "CANCEL 0"]);
+    w.run(|tx, now, sink| tx.cancel_branches(now, Cancel::Before(2), b"", sink));
+    assert_eq!(w.take(), [""; 0]);
+    w.run(|tx, now, sink| tx.cancel_branches(now, Cancel::Before(3), b"", sink));
+    assert_eq!(w.take(), ["CANCEL 2"]);
 }
 
 #[test]

@@ -10,6 +10,7 @@
 
 mod branch;
 pub mod choice;
+pub mod route;
 mod transaction;
 
 pub use branch::{Branch, Kind};

@@ -72,6 +72,8 @@ pub enum Cancel {
     All,
     /// All that are pending but one.
     AllBut(usize),
+    /// All that are pending with a lower index: those that were there before branches were added.
+    Before(usize),
 }
 
 /// What the host is to do.
@@ -232,6 +234,13 @@ impl<R: AsRef<Message>, D> Transaction<R, D> {
     #[must_use]
     pub fn is_final(&self) -> bool {
         self.server.is_final()
+    }
+
+    /// Whether an ACK with this transaction's key is for a failure that was sent here, and to be given to
+    /// [`Transaction::ack`]; otherwise it belongs to a 2xx and goes end to end (peers of RFC 2543 give both one key).
+    #[must_use]
+    pub fn takes_ack(&self) -> bool {
+        self.settings.invite && self.server.is_final() && self.last_code >= 300
     }
 
     /// The code of the last reply sent; 0 before.
@@ -427,6 +436,7 @@ impl<R: AsRef<Message>, D> Transaction<R, D> {
                 Cancel::One(one) => index == one,
                 Cancel::All => true,
                 Cancel::AllBut(spared) => index != spared,
+                Cancel::Before(end) => index < end,
             };
             if meant && self.branches[index].is_pending() {
                 self.cancel_branch(now, index, headers, sink);

@@ -54,13 +54,19 @@ pub fn loop_number(request: &Message) -> u32 {
             part(&mut key, h.value);
         }
     }
-    hash(&key) as u32
+    switchroom_wire::sip::call_id_hash(&key) as u32
 }
 
-/// The hash of a key, the same in every run.
+/// Whether the request was here before and returned unchanged: one of our branches among its Vias carries its
+/// [`loop_number`] (§16.3 step 4). `is_ours` tells whether sent-by of a Via is this proxy.
 #[must_use]
-pub fn hash(key: &[u8]) -> u64 {
-    switchroom_wire::sip::call_id_hash(key)
+pub fn is_loop(request: &Message, is_ours: impl Fn(&Via<'_>) -> bool) -> bool {
+    let mut number = None;
+    request.vias().flatten().any(|via| {
+        via.branch.and_then(BranchId::decode).is_some_and(|id| {
+            is_ours(&via) && id.loop_number == *number.get_or_insert_with(|| loop_number(request))
+        })
+    })
 }
 
 fn key(request: &Message, method: &[u8]) -> Option<Key> {

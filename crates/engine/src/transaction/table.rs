@@ -1,8 +1,8 @@
 //! The transactions of one shard: slots used again and again, found by our own branch or by the key of a request.
 
-use super::key::{self, BranchId};
+use super::key::BranchId;
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 
 /// A transaction's place, valid until it is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +22,7 @@ pub struct Table<T> {
     max: usize,
     by_key: Index,
     by_merge: Index,
+    hasher: foldhash::fast::FixedState,
 }
 
 /// First slot of each hash; others follow by `next`.
@@ -45,9 +46,10 @@ struct Used<T> {
 }
 
 impl<T> Table<T> {
-    /// A table for at most `max` transactions.
+    /// A table for at most `max` transactions. `seed` is a random number, so that nobody can choose requests whose keys
+    /// fall together.
     #[must_use]
-    pub fn new(max: usize) -> Table<T> {
+    pub fn new(max: usize, seed: u64) -> Table<T> {
         let max = max.min(u32::MAX as usize - 1);
         Table {
             slots: Vec::new(),
@@ -56,7 +58,14 @@ impl<T> Table<T> {
             max,
             by_key: Index::default(),
             by_merge: Index::default(),
+            hasher: foldhash::fast::FixedState::with_seed(seed),
         }
+    }
+
+    fn hash(&self, key: &[u8]) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(key);
+        hasher.finish()
     }
 
     /// Number of transactions.
@@ -80,8 +89,8 @@ impl<T> Table<T> {
         }
     }
 
-    /// Adds a transaction under the key of its request ([`key::server`]; empty for a local request) and, when it may be
-    /// merged, [`key::merged`]. `nonce` is a random number for its branches. `None` when the table is full.
+    /// Adds a transaction under the key of its request ([`super::key::server`]; empty for a local request) and, when it may be
+    /// merged, [`super::key::merged`]. `nonce` is a random number for its branches. `None` when the table is full.
     pub fn insert(&mut self, key: &[u8], merge: Option<&[u8]>, nonce: u32, value: T) -> Option<Id> {
         if self.len >= self.max {
             return None;
@@ -90,14 +99,15 @@ impl<T> Table<T> {
         if id.slot as usize == self.slots.len() {
             self.slots.push(Slot { generation: 0, next: None, next_merged: None, used: None });
         }
-        let merge = merge.map(key::hash);
+        let merge = merge.map(|m| self.hash(m));
+        let hash = self.hash(key);
         let slot = &mut self.slots[id.slot as usize];
         if self.free == Some(id.slot) {
             self.free = slot.next.take();
         }
         slot.used = Some(Used { nonce, key: key.into(), merge, value });
         if !key.is_empty() {
-            slot.next = self.by_key.insert(key::hash(key), id.slot);
+            slot.next = self.by_key.insert(hash, id.slot);
         }
         slot.next_merged = merge.and_then(|hash| self.by_merge.insert(hash, id.slot));
         self.len += 1;
@@ -112,7 +122,8 @@ impl<T> Table<T> {
         let (next, next_merged) = (slot.next.take(), slot.next_merged.take());
         slot.generation = slot.generation.wrapping_add(1);
         if !used.key.is_empty() {
-            unlink(&mut self.slots, &mut self.by_key, key::hash(&used.key), id.slot, next, |s| &mut s.next);
+            let hash = self.hash(&used.key);
+            unlink(&mut self.slots, &mut self.by_key, hash, id.slot, next, |s| &mut s.next);
         }
         if let Some(hash) = used.merge {
             unlink(&mut self.slots, &mut self.by_merge, hash, id.slot, next_merged, |s| &mut s.next_merged);
@@ -159,7 +170,7 @@ impl<T> Table<T> {
     /// The transaction with this key (RFC 3261 §17.2.3).
     #[must_use]
     pub fn find_key(&self, key: &[u8]) -> Option<Id> {
-        let mut at = self.by_key.get(&key::hash(key)).copied();
+        let mut at = self.by_key.get(&self.hash(key)).copied();
         while let Some(slot) = at {
             let s = self.slots.get(slot as usize)?;
             if s.used.as_ref().is_some_and(|u| *u.key == *key) {
@@ -173,7 +184,7 @@ impl<T> Table<T> {
     /// Whether another transaction than `own` has this merge key: the request came over two ways (482).
     #[must_use]
     pub fn is_merged(&self, merge: &[u8], own: Option<Id>) -> bool {
-        let mut at = self.by_merge.get(&key::hash(merge)).copied();
+        let mut at = self.by_merge.get(&self.hash(merge)).copied();
         while let Some(slot) = at {
             if own.is_none_or(|o| o.slot != slot) {
                 return true;

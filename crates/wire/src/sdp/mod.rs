@@ -6,6 +6,8 @@ use smallvec::SmallVec;
 
 /// More streams than this are refused.
 pub const MAX_STREAMS: usize = 64;
+/// Formats of a stream beyond this number are not listed; RTP has 128 payload types.
+pub const MAX_FORMATS: usize = 128;
 
 /// Why a body is not a session description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -196,7 +198,7 @@ impl<'a> Stream<'a> {
     /// The formats of the `m=` line in order, with what `rtpmap` says about them.
     pub fn codecs(&self) -> impl Iterator<Item = Codec<'a>> {
         let lines = self.lines;
-        words(self.formats).map(move |payload| lines.codec(payload))
+        words(self.formats).take(MAX_FORMATS).map(move |payload| lines.codec(payload))
     }
 
     /// The `fmtp` of a payload type.

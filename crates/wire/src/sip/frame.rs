@@ -118,7 +118,8 @@ fn content_length(head: &[u8]) -> Result<usize, ParseError> {
         if !matches!(rest.first(), Some(b'c' | b'C' | b'l' | b'L')) {
             continue;
         }
-        let Some(colon) = memchr::memchr(b':', rest) else { break };
+        let line = &rest[..memchr::memchr(b'\n', rest).unwrap_or(rest.len())];
+        let Some(colon) = memchr::memchr(b':', line) else { continue };
         if HeaderId::from_name(scan::trim_end(&rest[..colon])) == HeaderId::ContentLength {
             let mut end = colon + 1;
             loop {

@@ -109,12 +109,12 @@ headers! {
 const SLOTS: usize = 256;
 const EMPTY: u8 = u8::MAX;
 
-/// Open-addressed table over (length, first, last letter), filled at compile time.
-const TABLE: [u8; SLOTS] = {
+/// Open-addressed table over a name as it is usually written, filled at compile time.
+static USUAL: [u8; SLOTS] = {
     let mut table = [EMPTY; SLOTS];
     let mut i = 0;
     while i < NAMES.len() {
-        let mut at = slot(NAMES[i].as_bytes());
+        let mut at = slot(words(NAMES[i].as_bytes()), NAMES[i].len());
         while table[at] != EMPTY {
             at = (at + 1) % SLOTS;
         }
@@ -124,11 +124,55 @@ const TABLE: [u8; SLOTS] = {
     table
 };
 
-const fn slot(name: &[u8]) -> usize {
-    let first = (name[0] | 0x20) as usize;
-    let last = (name[name.len() - 1] | 0x20) as usize;
-    let middle = (name[name.len() / 2] | 0x20) as usize;
-    (first * 7 + last * 31 + middle * 13 + name.len() * 3) % SLOTS
+/// Which names have which length, as bits.
+static BY_LENGTH: [u128; 32] = {
+    assert!(NAMES.len() <= 128);
+    let mut table = [0; 32];
+    let mut i = 0;
+    while i < NAMES.len() {
+        table[NAMES[i].len()] |= 1 << i;
+        i += 1;
+    }
+    table
+};
+
+/// The words of every name.
+static WORDS: [(u64, u64); NAMES.len()] = {
+    let mut table = [(0, 0); NAMES.len()];
+    let mut i = 0;
+    while i < NAMES.len() {
+        table[i] = words(NAMES[i].as_bytes());
+        i += 1;
+    }
+    table
+};
+
+/// The first and the last eight bytes of a name, which are the whole of it up to a length of 16.
+const fn words(name: &[u8]) -> (u64, u64) {
+    match name {
+        [a, b, c, d, e, f, g, h, ..] => {
+            let first = u64::from_le_bytes([*a, *b, *c, *d, *e, *f, *g, *h]);
+            match name {
+                [.., a, b, c, d, e, f, g, h] => (first, u64::from_le_bytes([*a, *b, *c, *d, *e, *f, *g, *h])),
+                _ => (first, 0),
+            }
+        }
+        [a, b, c, d, ..] => {
+            let first = u32::from_le_bytes([*a, *b, *c, *d]) as u64;
+            match name {
+                [.., a, b, c, d] => (first, u32::from_le_bytes([*a, *b, *c, *d]) as u64),
+                _ => (first, 0),
+            }
+        }
+        [a, .., z] => (*a as u64, (*z as u64) << 8 | name[1] as u64),
+        [a] => (*a as u64, 0),
+        [] => (0, 0),
+    }
+}
+
+const fn slot((first, last): (u64, u64), len: usize) -> usize {
+    let mixed = first ^ last.rotate_left(23) ^ (len as u64).rotate_left(48);
+    (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize
 }
 
 impl HeaderId {
@@ -142,18 +186,33 @@ impl HeaderId {
                 _ => HeaderId::Other,
             },
             _ => {
-                let mut at = slot(name);
-                while TABLE[at] != EMPTY {
-                    let i = usize::from(TABLE[at]);
+                let words = words(name);
+                let mut at = slot(words, name.len());
+                while USUAL[at] != EMPTY {
+                    let i = usize::from(USUAL[at]);
                     let known = NAMES[i].as_bytes();
-                    if known == name || known.eq_ignore_ascii_case(name) {
+                    if WORDS[i] == words && known.len() == name.len() && (name.len() <= 16 || known == name) {
                         return IDS[i];
                     }
                     at = (at + 1) % SLOTS;
                 }
-                HeaderId::Other
+                HeaderId::from_unusual(name)
             }
         }
+    }
+
+    /// A name in another case than usual, or one we do not know.
+    #[inline(never)]
+    fn from_unusual(name: &[u8]) -> HeaderId {
+        let mut candidates = BY_LENGTH.get(name.len()).copied().unwrap_or(0);
+        while candidates != 0 {
+            let i = candidates.trailing_zeros() as usize;
+            if NAMES[i].as_bytes().eq_ignore_ascii_case(name) {
+                return IDS[i];
+            }
+            candidates &= candidates - 1;
+        }
+        HeaderId::Other
     }
 
     /// The long name; `"header"` for [`HeaderId::Other`].

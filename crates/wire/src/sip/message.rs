@@ -51,10 +51,11 @@ enum StartLine {
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     line: u32,
-    value: u32,
     value_end: u32,
     end: u32,
-    name_len: u16,
+    /// Offset of the value from `line`.
+    value: u16,
+    name_len: u8,
     id: HeaderId,
 }
 
@@ -146,7 +147,7 @@ impl Message {
                 Some(_) => {}
             }
             let first_end = memchr::memchr(b'\n', &buf[line..]).map_or(buf.len(), |len| line + len + 1);
-            let colon = memchr::memchr(b':', &buf[line..first_end]);
+            let colon = scan::find_near(&buf[line..first_end], b':');
             let name = trim_blank(&buf[line..line + colon.unwrap_or(0)]);
             let mut end = first_end;
             while matches!(buf.get(end), Some(b' ' | b'\t')) {
@@ -155,8 +156,9 @@ impl Message {
             let id = HeaderId::from_name(name);
             let sound =
                 id != HeaderId::Other || (!name.is_empty() && name.iter().all(|b| TOKEN[usize::from(*b)]));
-            if let Some(colon) = colon.filter(|_| sound && name.len() < usize::from(u16::MAX)) {
-                let mut value = line + colon + 1;
+            let sizes = (u8::try_from(name.len()), colon.map(|c| u16::try_from(c + 1)));
+            if let (Ok(name_len), Some(Ok(value)), true) = (sizes.0, sizes.1, sound) {
+                let mut value = line + usize::from(value);
                 let mut value_end = end;
                 while value < value_end && scan::is_lws(buf[value_end - 1]) {
                     value_end -= 1;
@@ -178,10 +180,10 @@ impl Message {
                 }
                 self.headers.push(Slot {
                     line: line as u32,
-                    value: value as u32,
+                    value: (value - line).min(usize::from(u16::MAX)) as u16,
                     value_end: value_end as u32,
                     end: end as u32,
-                    name_len: name.len() as u16,
+                    name_len,
                     id,
                 });
             } else {
@@ -209,32 +211,29 @@ impl Message {
         if self.call_id().is_empty() {
             return Err(FieldError::Malformed(HeaderId::CallId, "it is empty").into());
         }
-        let cseq = self.read_cseq().map_err(|what| FieldError::Malformed(HeaderId::CSeq, what))?;
-        if let StartLine::Request { method, name, .. } = self.start {
-            let same = match method {
-                Method::Other => name.get(&self.buf) == self.cseq_method_name(),
-                _ => method == cseq.1,
-            };
-            if !same {
-                return Err(Fault::MethodMismatch);
-            }
-        }
-        self.cseq = Some(cseq);
+        self.cseq = Some(self.read_cseq()?);
         Ok(())
     }
 
-    fn read_cseq(&self) -> Result<(u32, Method), &'static str> {
+    fn read_cseq(&self) -> Result<(u32, Method), Fault> {
+        let malformed = |what| Fault::Field(FieldError::Malformed(HeaderId::CSeq, what));
         let value = self.value(HeaderId::CSeq);
         let end = value.iter().position(|b| !b.is_ascii_digit()).unwrap_or(value.len());
-        let number = scan::number(&value[..end]).filter(|n| *n < 1 << 31).ok_or("no number below 2^31")?;
-        let name = self.cseq_method_name();
-        if !value[end..].first().is_some_and(|b| scan::is_lws(*b)) || name.is_empty() {
-            return Err("no method");
+        let (digits, rest) = value.split_at(end);
+        let number =
+            scan::number(digits).filter(|n| *n < 1 << 31).ok_or(malformed("no number below 2^31"))?;
+        let name = scan::trim_start(rest);
+        if name.is_empty() || name.len() == rest.len() {
+            return Err(malformed("no method"));
         }
-        if !name.iter().all(|b| TOKEN[usize::from(*b)]) {
-            return Err("the method is not a token");
+        match self.start {
+            StartLine::Request { method, name: own, .. } if own.get(&self.buf) == name => {
+                Ok((number, method))
+            }
+            _ if !name.iter().all(|b| TOKEN[usize::from(*b)]) => Err(malformed("the method is not a token")),
+            StartLine::Request { .. } => Err(Fault::MethodMismatch),
+            StartLine::Reply { .. } => Ok((number, Method::from_bytes(name))),
         }
-        Ok((number, Method::from_bytes(name)))
     }
 
     fn cseq_method_name(&self) -> &[u8] {
@@ -327,9 +326,12 @@ impl Message {
 
     /// The parts of the request URI.
     pub fn ruri(&self) -> Result<Uri<'_>, UriError> {
-        let cached =
-            self.ruri.get_or_init(|| Uri::parse(self.ruri_bytes()).map(|u| UriSpans::of(&self.buf, &u)));
-        cached.map(|spans| spans.view(&self.buf))
+        if let Some(known) = self.ruri.get() {
+            return known.as_ref().map(|spans| spans.view(&self.buf)).map_err(|e| *e);
+        }
+        let read = Uri::parse(self.ruri_bytes());
+        let _ = self.ruri.set(read.as_ref().map(|u| UriSpans::of(&self.buf, u)).map_err(|e| *e));
+        read
     }
 
     /// The start line without its line end.
@@ -394,13 +396,16 @@ impl Message {
 
     /// The topmost Via value.
     pub fn via(&self) -> Result<Via<'_>, FieldError> {
-        let cached = self.via.get_or_init(|| {
-            let value = self.headers_of(HeaderId::Via).find_map(|h| scan::commas(h.value).next());
-            let value = value.ok_or(FieldError::Missing(HeaderId::Via))?;
-            let via = Via::parse(value).map_err(|what| FieldError::Malformed(HeaderId::Via, what))?;
-            Ok(ViaSpans::of(&self.buf, &via))
-        });
-        cached.map(|spans| spans.view(&self.buf))
+        if let Some(known) = self.via.get() {
+            return known.as_ref().map(|spans| spans.view(&self.buf)).map_err(|e| *e);
+        }
+        let top = self.headers_of(HeaderId::Via).find_map(|h| scan::commas(h.value).next());
+        let read = match top {
+            Some(value) => Via::parse(value).map_err(|what| FieldError::Malformed(HeaderId::Via, what)),
+            None => Err(FieldError::Missing(HeaderId::Via)),
+        };
+        let _ = self.via.set(read.as_ref().map(|v| ViaSpans::of(&self.buf, v)).map_err(|e| *e));
+        read
     }
 
     /// All Via values from the top, comma lists included; the error says what is wrong with one.
@@ -423,12 +428,15 @@ impl Message {
         id: HeaderId,
         cell: &OnceCell<Result<NameAddrSpans, FieldError>>,
     ) -> Result<NameAddr<'_>, FieldError> {
-        let cached = cell.get_or_init(|| {
-            let header = self.header(id).ok_or(FieldError::Missing(id))?;
-            let addr = NameAddr::parse(header.value).map_err(|what| FieldError::Malformed(id, what))?;
-            Ok(NameAddrSpans::of(&self.buf, &addr))
-        });
-        cached.map(|spans| spans.view(&self.buf))
+        if let Some(known) = cell.get() {
+            return known.as_ref().map(|spans| spans.view(&self.buf)).map_err(|e| *e);
+        }
+        let read = match self.header(id) {
+            Some(h) => NameAddr::parse(h.value).map_err(|what| FieldError::Malformed(id, what)),
+            None => Err(FieldError::Missing(id)),
+        };
+        let _ = cell.set(read.as_ref().map(|a| NameAddrSpans::of(&self.buf, a)).map_err(|e| *e));
+        read
     }
 
     /// Call-ID.
@@ -538,7 +546,7 @@ impl Message {
             id: slot.id,
             index,
             name: get(slot.line, slot.line + u32::from(slot.name_len)),
-            value: get(slot.value, slot.value_end),
+            value: scan::trim_start(get(slot.line + u32::from(slot.value), slot.value_end)),
             line: get(slot.line, slot.end),
         }
     }

@@ -28,7 +28,7 @@ impl<'a> NameAddr<'a> {
         let raw = trim(raw);
         let (display, uri, bracketed, params) = match find_bracket(raw)? {
             Some(open) => {
-                let len = memchr::memchr(b'>', &raw[open..]).ok_or("'<' without '>'")?;
+                let len = scan::find_near(&raw[open..], b'>').ok_or("'<' without '>'")?;
                 (
                     trim_end(&raw[..open]),
                     trim(&raw[open + 1..open + len]),
@@ -38,7 +38,7 @@ impl<'a> NameAddr<'a> {
             }
             None => {
                 // Without brackets every ';' belongs to the header, not to the URI.
-                let end = memchr::memchr(b';', raw).unwrap_or(raw.len());
+                let end = scan::find_near(raw, b';').unwrap_or(raw.len());
                 let uri = trim_end(&raw[..end]);
                 if uri.contains(&b'?') {
                     return Err("a URI with '?' must stand in angle brackets");
@@ -49,7 +49,7 @@ impl<'a> NameAddr<'a> {
         if uri.is_empty() {
             return Err("no URI");
         }
-        if uri.iter().any(|b| scan::is_lws(*b)) {
+        if uri.iter().fold(false, |bad, b| bad | scan::is_lws(*b)) {
             return Err("white space inside the URI");
         }
         if !matches!(params.first(), None | Some(b';')) {
@@ -183,6 +183,7 @@ pub(crate) struct NameAddrSpans {
 }
 
 impl NameAddrSpans {
+    #[inline]
     pub fn of(base: &[u8], addr: &NameAddr<'_>) -> NameAddrSpans {
         NameAddrSpans {
             raw: Span::of(base, addr.raw),
@@ -194,7 +195,8 @@ impl NameAddrSpans {
         }
     }
 
-    pub fn view(self, base: &[u8]) -> NameAddr<'_> {
+    #[inline]
+    pub fn view<'a>(&self, base: &'a [u8]) -> NameAddr<'a> {
         NameAddr {
             raw: self.raw.get(base),
             display: self.display.get(base).unwrap_or(&[]),

@@ -66,21 +66,11 @@ impl<'a> Iterator for Params<'a> {
     fn next(&mut self) -> Option<Param<'a>> {
         while !self.rest.is_empty() {
             let text = self.rest;
-            let mut end = 0;
-            loop {
-                match memchr::memchr2(b';', b'"', &text[end..]) {
-                    None => {
-                        end = text.len();
-                        break;
-                    }
-                    Some(at) if text[end + at] == b';' => {
-                        end += at;
-                        break;
-                    }
-                    Some(at) => end = scan::quoted_end(text, end + at).unwrap_or(text.len()),
-                }
+            let mut end = scan::find_near(text, b';').unwrap_or(text.len());
+            if scan::find_near(&text[..end], b'"').is_some() {
+                end = end_with_quotes(text);
             }
-            let equals = text[..end].iter().position(|b| *b == b'=');
+            let equals = scan::find_near(&text[..end], b'=');
             self.rest = text.get(end + 1..).unwrap_or(&[]);
             let (name, value) = match equals {
                 Some(at) => (trim(&text[..at]), Some(trim(&text[at + 1..end]))),
@@ -91,6 +81,21 @@ impl<'a> Iterator for Params<'a> {
             }
         }
         None
+    }
+}
+
+/// Where a parameter with quotes in it ends.
+fn end_with_quotes(text: &[u8]) -> usize {
+    let mut end = 0;
+    loop {
+        match memchr::memchr2(b';', b'"', &text[end..]) {
+            None => return text.len(),
+            Some(at) if text[end + at] == b';' => return end + at,
+            Some(at) => match scan::quoted_end(text, end + at) {
+                Some(behind) => end = behind,
+                None => return text.len(),
+            },
+        }
     }
 }
 

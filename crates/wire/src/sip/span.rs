@@ -13,6 +13,7 @@ pub(crate) struct OptSpan(Span);
 
 impl Span {
     /// The span of `part`, which must be a slice of `base`.
+    #[inline]
     pub fn of(base: &[u8], part: &[u8]) -> Span {
         let start = (part.as_ptr() as usize).wrapping_sub(base.as_ptr() as usize);
         debug_assert!(start <= base.len() && part.len() <= base.len() - start);
@@ -29,6 +30,7 @@ impl Span {
 impl OptSpan {
     const NONE: OptSpan = OptSpan(Span { start: u32::MAX, end: u32::MAX });
 
+    #[inline]
     pub fn of(base: &[u8], part: Option<&[u8]>) -> OptSpan {
         part.map_or(OptSpan::NONE, |p| OptSpan(Span::of(base, p)))
     }

@@ -66,23 +66,19 @@ pub struct Uri<'a> {
 impl<'a> Uri<'a> {
     /// Reads a URI that is the whole of `raw`.
     pub fn parse(raw: &'a [u8]) -> Result<Uri<'a>, UriError> {
-        let colon = memchr::memchr(b':', raw).ok_or(UriError::Scheme)?;
+        let colon = scan::find_near(raw, b':').ok_or(UriError::Scheme)?;
         let (scheme_name, rest) = (&raw[..colon], &raw[colon + 1..]);
-        if !scheme_name.first().is_some_and(u8::is_ascii_alphabetic)
-            || !scheme_name.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
-        {
-            return Err(UriError::Scheme);
-        }
-        // Without an early exit, so that it is done many bytes at a time.
-        if rest.iter().fold(false, |bad, &b| bad | (b <= b' ') | (b == 0x7f) | (b == b'<') | (b == b'>')) {
-            return Err(UriError::Character);
-        }
         let scheme = match scheme_name.len() {
             3 if scheme_name.eq_ignore_ascii_case(b"sip") => Scheme::Sip,
             4 if scheme_name.eq_ignore_ascii_case(b"sips") => Scheme::Sips,
             3 if scheme_name.eq_ignore_ascii_case(b"tel") => Scheme::Tel,
-            _ => Scheme::Other,
+            _ if is_scheme(scheme_name) => Scheme::Other,
+            _ => return Err(UriError::Scheme),
         };
+        // Without an early exit, so that it is done many bytes at a time.
+        if rest.iter().fold(false, |bad, &b| bad | (b <= b' ') | (b == 0x7f) | (b == b'<') | (b == b'>')) {
+            return Err(UriError::Character);
+        }
         let mut uri = Uri {
             raw,
             scheme,
@@ -104,10 +100,10 @@ impl<'a> Uri<'a> {
 
     fn read_sip(&mut self, rest: &'a [u8]) -> Result<(), UriError> {
         let mut hostport = rest;
-        if let Some(at) = memchr::memchr(b'@', rest) {
+        if let Some(at) = scan::find_near(rest, b'@') {
             let userinfo = &rest[..at];
             hostport = &rest[at + 1..];
-            match memchr::memchr(b':', userinfo) {
+            match scan::find_near(userinfo, b':') {
                 Some(colon) => {
                     self.user = Some(&userinfo[..colon]);
                     self.password = Some(&userinfo[colon + 1..]);
@@ -178,6 +174,11 @@ impl<'a> Uri<'a> {
     }
 }
 
+fn is_scheme(name: &[u8]) -> bool {
+    name.first().is_some_and(u8::is_ascii_alphabetic)
+        && name.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
+}
+
 /// A URI that owns its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UriBuf(Bytes);
@@ -205,7 +206,11 @@ impl UriBuf {
 /// case do not count), bytes after the scheme for others.
 #[must_use]
 pub fn uri_eq(a: &Uri<'_>, b: &Uri<'_>) -> bool {
-    if a.scheme != b.scheme {
+    // Also for URIs that name a parameter twice, where comparing part by part would not say so.
+    if a.raw == b.raw {
+        return true;
+    }
+    if a.scheme != b.scheme || too_many_parts(a) || too_many_parts(b) {
         return false;
     }
     match a.scheme {
@@ -225,6 +230,14 @@ pub fn uri_eq(a: &Uri<'_>, b: &Uri<'_>) -> bool {
                 && headers_eq(a.headers.unwrap_or(&[]), b.headers.unwrap_or(&[]))
         }
     }
+}
+
+/// More parameters or headers than this are compared as text: finding each of one URI in the other costs their product.
+const MAX_COMPARED: usize = 64;
+
+fn too_many_parts(uri: &Uri<'_>) -> bool {
+    let headers = uri.headers.map_or(0, |h| memchr::memchr_iter(b'&', h).count());
+    memchr::memchr_iter(b';', uri.params).count() > MAX_COMPARED || headers > MAX_COMPARED
 }
 
 /// Parameters that never match when only one of the URIs has them. `transport` is here because of its default.
@@ -375,6 +388,7 @@ pub(crate) struct UriSpans {
 }
 
 impl UriSpans {
+    #[inline]
     pub fn of(base: &[u8], uri: &Uri<'_>) -> UriSpans {
         let some = |s: &[u8]| !s.is_empty();
         UriSpans {
@@ -390,7 +404,8 @@ impl UriSpans {
         }
     }
 
-    pub fn view(self, base: &[u8]) -> Uri<'_> {
+    #[inline]
+    pub fn view<'a>(&self, base: &'a [u8]) -> Uri<'a> {
         Uri {
             raw: self.raw.get(base),
             scheme: self.scheme,
@@ -472,6 +487,12 @@ mod tests {
         ] {
             assert!(uri_eq(&uri(a), &uri(b)) && uri_eq(&uri(b), &uri(a)), "{a} {b}");
         }
+    }
+
+    #[test]
+    fn a_uri_that_repeats_a_parameter_equals_itself() {
+        let u = uri("sip:h;a=1;a;b");
+        assert!(uri_eq(&u, &u));
     }
 
     #[test]

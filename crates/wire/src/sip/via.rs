@@ -143,6 +143,7 @@ pub(crate) struct ViaSpans {
 }
 
 impl ViaSpans {
+    #[inline]
     pub fn of(base: &[u8], via: &Via<'_>) -> ViaSpans {
         let params = trim_end(via.params);
         ViaSpans {
@@ -157,7 +158,8 @@ impl ViaSpans {
         }
     }
 
-    pub fn view(self, base: &[u8]) -> Via<'_> {
+    #[inline]
+    pub fn view<'a>(&self, base: &'a [u8]) -> Via<'a> {
         Via {
             raw: self.raw.get(base),
             transport: self.transport.get(base),

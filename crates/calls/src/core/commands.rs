@@ -1,0 +1,179 @@
+//! Core management commands: about the process, its log, its statistics and its script.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use serde_json::{Map, Value as Json, json};
+use switchroom_kernel::commands::declared;
+use switchroom_kernel::module::{Command, CommandCall, CommandError, CommandResult};
+use switchroom_kernel::ports::net::BoxFuture;
+
+use super::events;
+
+const fn command(
+    name: &'static str,
+    old_names: &'static [&'static str],
+    args: &'static str,
+    help: &'static str,
+    run: fn(CommandCall) -> BoxFuture<CommandResult>,
+) -> Command {
+    Command { name, old_names, args, help, run }
+}
+
+/// The table.
+pub static COMMANDS: &[Command] = &[
+    command("uptime", &[], "", "Time of start and time since then", uptime),
+    command("version", &[], "", "Name and version of the server", |_| {
+        done(json!({"Server": concat!("Switchroom (", env!("CARGO_PKG_VERSION"), ")")}))
+    }),
+    command("pwd", &[], "", "Working directory", |_| {
+        let dir = std::env::current_dir().map(|d| d.display().to_string()).unwrap_or_default();
+        done(json!({"WD": dir}))
+    }),
+    command("arg", &[], "", "Command line", |_| done(json!(std::env::args().collect::<Vec<_>>()))),
+    command("which", &[], "", "All commands", |call| {
+        done(json!(call.kernel.registry.all_commands().iter().map(|c| c.name).collect::<Vec<_>>()))
+    }),
+    command("help", &[], "[mi_cmd]", "What a command does", help),
+    command("ps", &[], "", "Workers of the server", |call| {
+        let pid = std::process::id();
+        let rows = (0..call.kernel.workers).map(|w| json!({"ID": w, "PID": pid, "Type": format!("worker {w}")}));
+        done(json!({"Processes": rows.collect::<Vec<_>>()}))
+    }),
+    command("log_level", &[], "[level],[pid]", "Show or set the log level", |call| level(call, false)),
+    command("xlog_level", &[], "[level]", "Show or set the level of xlog()", |call| level(call, true)),
+    command("kill", &[], "", "Stop the server", |call| {
+        call.kernel.stop();
+        done(json!("OK"))
+    }),
+    command("reload_routes", &[], "", "Read the script again and check it, then use it", |call| {
+        Box::pin(async move {
+            call.kernel.reload_script().map_err(|e| CommandError::new(500, e))?;
+            events::subscribe_routes(&call.kernel);
+            Ok(json!("OK"))
+        })
+    }),
+    command("statistics:get", &["get_statistics"], "statistics", "Values of statistics", get_statistics),
+    command("statistics:list", &["list_statistics"], "[statistics]", "Names of statistics", list_statistics),
+    command("statistics:reset", &["reset_statistics"], "statistics", "Set counters to zero", reset_statistics),
+    command("statistics:reset_all", &["reset_all_statistics"], "", "Set all counters to zero", |call| {
+        for (group, name, ..) in call.kernel.stats.list(|_, _| true) {
+            call.kernel.stats.reset(&format!("{group}:{name}"));
+        }
+        done(json!("OK"))
+    }),
+    command("evi:list", &["events_list"], "", "All published events", events::EVI_LIST.run),
+    command("evi:raise", &["raise_event"], "event,[params]", "Raise an event", events::EVI_RAISE.run),
+    command(
+        "evi:subscribers",
+        &["subscribers_list"],
+        "[event],[socket]",
+        "Who is told of events",
+        events::EVI_SUBSCRIBERS.run,
+    ),
+];
+
+fn done(result: Json) -> BoxFuture<CommandResult> {
+    Box::pin(async move { Ok(result) })
+}
+
+fn uptime(call: CommandCall) -> BoxFuture<CommandResult> {
+    let now = call.kernel.unix();
+    let text = |unix: u64| match super::process_vars::strftime(unix, "%a %b %e %H:%M:%S %Y") {
+        switchroom_script::Value::Str(s) => String::from_utf8_lossy(&s).into_owned(),
+        _ => String::new(),
+    };
+    let up = now.saturating_sub(call.kernel.started);
+    done(json!({
+        "Now": text(now),
+        "Up since": text(call.kernel.started),
+        "Up time": format!("{up} [sec]"),
+    }))
+}
+
+fn help(call: CommandCall) -> BoxFuture<CommandResult> {
+    let Some(name) = call.text("mi_cmd") else {
+        return done(json!({"Help": "mi_cmd - see \"which\" for the list of commands"}));
+    };
+    match call.kernel.registry.command(&name) {
+        Some(c) => {
+            let args: Vec<_> = declared(c)
+                .into_iter()
+                .map(|(n, optional)| if optional { format!("[{n}]") } else { n.to_owned() })
+                .collect();
+            done(json!({"Help": c.help, "Usage": format!("{} {}", c.name, args.join(" ")), "Formerly": c.old_names}))
+        }
+        None => Box::pin(async move { Err(CommandError::new(404, format!("no command `{name}`"))) }),
+    }
+}
+
+fn level(call: CommandCall, xlog: bool) -> BoxFuture<CommandResult> {
+    Box::pin(async move {
+        let cell = if xlog { &call.kernel.xlog_level } else { &call.kernel.log_level };
+        if let Some(new) = call.int("level")? {
+            if !(-3..=4).contains(&new) {
+                return Err(CommandError::args("a level is a number from -3 (alert) to 4 (debug)"));
+            }
+            cell.store(new, Relaxed);
+        }
+        let name = if xlog { "xlog_level" } else { "Log level" };
+        Ok(json!({name: cell.load(Relaxed)}))
+    })
+}
+
+/// `["shmem:", "rcv_requests", "all"]`, or one text of the same.
+fn selected(call: &CommandCall) -> Vec<String> {
+    match call.args.get("statistics") {
+        Some(Json::Array(list)) => {
+            list.iter().map(|j| j.as_str().map_or_else(|| j.to_string(), str::to_owned)).collect()
+        }
+        Some(Json::String(s)) => s.split_whitespace().map(str::to_owned).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn wanted(names: &[String], group: &str, name: &str) -> bool {
+    names.is_empty()
+        || names.iter().any(|w| {
+            w == "all"
+                || w.strip_suffix(':') == Some(group)
+                || w == name
+                || w.split_once(':') == Some((group, name))
+        })
+}
+
+fn get_statistics(call: CommandCall) -> BoxFuture<CommandResult> {
+    Box::pin(async move {
+        let names = selected(&call);
+        let mut out = Map::new();
+        for (group, name, value, _) in call.kernel.stats.list(|g, n| wanted(&names, g, n)) {
+            out.insert(format!("{group}:{name}"), json!(value));
+        }
+        if out.is_empty() {
+            return Err(CommandError::new(404, "no such statistics"));
+        }
+        Ok(Json::Object(out))
+    })
+}
+
+fn list_statistics(call: CommandCall) -> BoxFuture<CommandResult> {
+    let names = selected(&call);
+    let mut out = Map::new();
+    for (group, name, ..) in call.kernel.stats.list(|g, n| wanted(&names, g, n)) {
+        out.insert(format!("{group}:{name}"), json!("non-incremental"));
+    }
+    done(Json::Object(out))
+}
+
+fn reset_statistics(call: CommandCall) -> BoxFuture<CommandResult> {
+    Box::pin(async move {
+        let names = selected(&call);
+        let mut done = 0;
+        for (group, name, ..) in call.kernel.stats.list(|g, n| !names.is_empty() && wanted(&names, g, n)) {
+            done += i32::from(call.kernel.stats.reset(&format!("{group}:{name}")));
+        }
+        if done == 0 {
+            return Err(CommandError::new(404, "no such statistics"));
+        }
+        Ok(json!("OK"))
+    })
+}

@@ -1,0 +1,512 @@
+//! Core functions: URIs, flags, branches, stateless forwarding, sockets.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, Leaving, TRUE, Target, wait};
+use switchroom_kernel::module::Function;
+use switchroom_kernel::names::FlagKind;
+use switchroom_kernel::ports::net::{ConnId, Outgoing, Proto, SocketId};
+use switchroom_script::Value;
+use switchroom_script::names::StaticArg;
+use switchroom_wire::sip::{Edits, Uri, serialise};
+
+use super::branches;
+use super::locate::{Hop, Hops, Located, locate};
+use super::send;
+use super::state::{Core, push_hex};
+use super::uri::{Part, with_part};
+
+/// The table.
+pub static FUNCTIONS: &[Function] = &[
+    Function::new("forward", &["[str]"], "*", forward, "Send the request on without keeping state"),
+    Function::new("send", &["str,[str]"], "*", send_to, "Send the message as it is to an address"),
+    Function::new("setflag", &["str!"], "*", setflag, "Set a message flag"),
+    Function::new("resetflag", &["str!"], "*", resetflag, "Clear a message flag"),
+    Function::new("isflagset", &["str!"], "*", isflagset, "Test a message flag"),
+    Function::new("setbflag", &["str!,[int]"], "*", setbflag, "Set a branch flag"),
+    Function::new("resetbflag", &["str!,[int]"], "*", resetbflag, "Clear a branch flag"),
+    Function::new("isbflagset", &["str!,[int]"], "*", isbflagset, "Test a branch flag"),
+    Function::new("sethost", &["str"], "*", |c| part(c, Part::Host), "Replace the host of the Request-URI")
+        .formerly(&["rewritehost"]),
+    Function::new("sethostport", &["str"], "*", |c| part(c, Part::HostPort), "Replace host and port")
+        .formerly(&["rewritehostport"]),
+    Function::new("setuser", &["str"], "*", |c| part(c, Part::User), "Replace the user of the Request-URI")
+        .formerly(&["rewriteuser"]),
+    Function::new("setuserpass", &["str"], "*", |c| part(c, Part::UserPassword), "Replace user and password")
+        .formerly(&["rewriteuserpass"]),
+    Function::new("setport", &["str"], "*", |c| part(c, Part::Port), "Replace the port of the Request-URI")
+        .formerly(&["rewriteport"]),
+    Function::new("seturi", &["str"], "*", seturi, "Replace the Request-URI").formerly(&["rewriteuri"]),
+    Function::new("prefix", &["str"], "*", prefix, "Put text before the user of the Request-URI"),
+    Function::new("strip", &["int"], "*", strip, "Take characters off the front of the user"),
+    Function::new("strip_tail", &["int"], "*", strip_tail, "Take characters off the end of the user"),
+    Function::new("revert_uri", &[""], "*", revert_uri, "Go back to the received Request-URI"),
+    Function::new("setdsturi", &["str"], "*", setdsturi, "Set the next hop"),
+    Function::new("resetdsturi", &[""], "*", resetdsturi, "Forget the next hop"),
+    Function::new("isdsturiset", &[""], "*", isdsturiset, "Test whether a next hop is set"),
+    Function::new("append_branch_old", &["[str],[str]"], "*", branches::append_old, "Add a branch")
+        .formerly(&["append_branch"]),
+    Function::new("append_msg_branch", &["str,[str],[str]"], "*", branches::append, "Add a branch"),
+    Function::new("remove_msg_branch", &["int"], "*", branches::remove, "Remove a branch")
+        .formerly(&["remove_branch"]),
+    Function::new("move_msg_branch", &["[int],[int],[str]"], "*", branches::shift, "Move a branch"),
+    Function::new("swap_msg_branches", &["[int],[int]"], "*", branches::swap, "Swap two branches"),
+    Function::new("serialize_branches", &["int,[int]"], "*", branches::serialize, "Order branches by q for serial forking"),
+    Function::new("next_branches", &[""], "*", branches::next, "Take the next group of serialized branches"),
+    Function::new("pv_printf", &["var,str"], "*", pv_printf, "Print a format into a variable")
+        .formerly(&["avp_printf"]),
+    Function::new("force_rport", &[""], "*", force_rport, "Answer to the source port (RFC 3581)"),
+    Function::new("add_local_rport", &[""], "*", add_local_rport, "Ask the next hop for rport in our Via"),
+    Function::new("force_tcp_alias", &["[int]"], "*", |_| TRUE, "Reuse the connection of the peer"),
+    Function::new("tcp_close_conn", &["str"], "*", tcp_close_conn, "Close a stream connection"),
+    Function::new("set_advertised_address", &["str"], "*", set_advertised_address, "Host to show in our Via"),
+    Function::new("set_advertised_port", &["str"], "*", set_advertised_port, "Port to show in our Via"),
+    Function::new("force_send_socket", &["str"], "*", force_send_socket, "Socket to send from"),
+    Function::new("construct_uri", &["str,[str],str,[str],[str],var"], "*", construct_uri, "Build a SIP URI"),
+    Function::new("get_timestamp", &["var,var"], "*", get_timestamp, "Seconds and microseconds since the epoch"),
+    Function::new("is_myself", &["str,[int]"], "*", is_myself, "Test whether a host is this server"),
+    Function::new("avp_print", &[""], "*", avp_print, "Log all AVPs").formerly(&["print_avps"]),
+    Function::new("raise_event", &["str,[var],[var]"], "*", super::events::raise_event, "Raise an event")
+        .prepared(super::events::prepare_event),
+];
+
+/// `forward()`: to the next hop that is set, or to the given address.
+fn forward(c: &mut Call<'_>) -> Flow {
+    let ctx = &mut *c.ctx;
+    if !ctx.msg.is_request() {
+        return FALSE;
+    }
+    let target = match c.args.str(0) {
+        Some(t) => match target_uri(t) {
+            Some(uri) => uri,
+            None => {
+                tracing::warn!("forward(): \"{}\" is no address", String::from_utf8_lossy(t));
+                return FALSE;
+            }
+        },
+        None => next_hop(ctx),
+    };
+    to_hops(ctx, &target, |ctx, hops| if forward_to(ctx, hops) { TRUE } else { FALSE })
+}
+
+/// The next hop of a request: `$du`, else the first Path URI, else the Request-URI.
+pub fn next_hop(ctx: &Ctx) -> Bytes {
+    if let Some(dst) = &ctx.target.dst {
+        return dst.clone();
+    }
+    match ctx.target.path.as_deref().and_then(send::first_path_uri) {
+        Some(uri) => Bytes::copy_from_slice(uri),
+        None => ctx.ruri(),
+    }
+}
+
+/// Find out where `uri` leads, then go on with `then`; at once when it is an address literal.
+pub fn to_hops(ctx: &mut Ctx, uri: &Bytes, then: fn(&mut Ctx, Hops) -> Flow) -> Flow {
+    let shard = ctx.shard.clone();
+    let located = match Uri::parse(uri) {
+        Ok(u) => locate(&shard.kernel, &u, None),
+        Err(_) => Located::Now(Hops::new()),
+    };
+    match located {
+        Located::Now(hops) => then(ctx, hops),
+        Located::Wait(future) => wait(future, then),
+    }
+}
+
+fn forward_to(ctx: &mut Ctx, hops: Hops) -> bool {
+    let shard = ctx.shard.clone();
+    let core = shard.kernel.state::<Core>();
+    let Some(hop) = hops.first() else {
+        shard.count(core.stats.err_requests, 1);
+        return false;
+    };
+    let wanted = ctx.target.socket.or(Some(ctx.received.socket));
+    let Some(id) = send::choose_socket(&shard, wanted, hop.proto, hop.addr) else { return false };
+    let Some(socket) = shard.kernel.socket(id) else { return false };
+    let msg = ctx.msg.clone();
+    // The branch of stateless work must be the same for a retransmission and its CANCEL (RFC 3261 §16.11).
+    let top = msg.via().ok();
+    let key = match top.as_ref().filter(|v| v.has_magic_cookie()).and_then(|v| v.branch) {
+        Some(branch) => core.digest(&[branch]),
+        None => core.digest(&[msg.call_id(), msg.ruri_bytes(), &msg.cseq().map_or(0, |c| c.0).to_be_bytes()]),
+    };
+    let mut branch = Vec::with_capacity(26);
+    branch.extend_from_slice(b"z9hG4bKsl");
+    push_hex(key, &mut branch);
+    let mut layer = Edits::new();
+    layer.push_via(&msg, send::via_line(socket, &ctx.advertised, &branch, b""));
+    if let Some(uri) = &ctx.target.uri {
+        layer.set_ruri(uri.clone());
+    }
+    if let Some(path) = &ctx.target.path {
+        send::push_path(&msg, &mut layer, path);
+    }
+    let leaving = Leaving {
+        kernel: &shard.kernel,
+        msg: &msg,
+        from: ctx.received.socket,
+        to: id,
+        advertised: &ctx.advertised,
+    };
+    for late in &ctx.late_edits {
+        late(&leaving, &mut layer);
+    }
+    let mut out = Vec::with_capacity(msg.raw().len() + 128);
+    serialise(&msg, &[&ctx.edits, &layer], &mut out);
+    let conn = ctx.target.conn;
+    shard.net.send(Outgoing {
+        data: out.into(),
+        socket: id,
+        peer: hop.addr,
+        conn,
+        no_new_conn: false,
+        token: 0,
+    });
+    shard.count(core.stats.fwd_requests, 1);
+    true
+}
+
+/// `[proto:]host[:port]` or a whole URI, as a URI.
+pub fn target_uri(text: &[u8]) -> Option<Bytes> {
+    if Uri::parse(text).is_ok_and(|u| {
+        matches!(u.scheme, switchroom_wire::sip::Scheme::Sip | switchroom_wire::sip::Scheme::Sips)
+    }) {
+        return Some(Bytes::copy_from_slice(text));
+    }
+    let text = std::str::from_utf8(text).ok()?;
+    let (proto, rest) = match text.split_once(':') {
+        Some((p, rest)) if Proto::parse(p).is_some() => (Proto::parse(p), rest),
+        _ => (None, text),
+    };
+    let uri = match proto {
+        Some(p) => format!("sip:{rest};transport={p}"),
+        None => format!("sip:{rest}"),
+    };
+    Uri::parse(uri.as_bytes()).ok()?;
+    Some(uri.into())
+}
+
+/// `send(address[, headers])`: the message as it is, with headers added.
+fn send_to(c: &mut Call<'_>) -> Flow {
+    let Some(uri) = c.str(0).and_then(|t| target_uri(t)) else { return FALSE };
+    if let Some(headers) = c.str(1).cloned() {
+        c.ctx.edits.append_header(headers);
+    }
+    to_hops(c.ctx, &uri, |ctx, hops| {
+        let Some(Hop { proto, addr }) = hops.first().copied() else { return FALSE };
+        let wanted = ctx.target.socket.or(Some(ctx.received.socket));
+        let Some(socket) = send::choose_socket(&ctx.shard, wanted, proto, addr) else { return FALSE };
+        let mut out = Vec::with_capacity(ctx.msg.raw().len() + 64);
+        serialise(&ctx.msg, &[&ctx.edits], &mut out);
+        ctx.shard.net.send(Outgoing {
+            data: out.into(),
+            socket,
+            peer: addr,
+            conn: None,
+            no_new_conn: false,
+            token: 0,
+        });
+        TRUE
+    })
+}
+
+// Flags ---------------------------------------------------------------------------------------------------------------
+
+fn bit(c: &Call<'_>, kind: FlagKind) -> Option<u32> {
+    let name = c.str(0)?;
+    let name = std::str::from_utf8(name).ok()?;
+    match c.ctx.shard.kernel.registry.names.flag(kind, name) {
+        Ok(bit) => Some(1 << bit),
+        Err(e) => {
+            tracing::error!("{e}");
+            None
+        }
+    }
+}
+
+fn setflag(c: &mut Call<'_>) -> Flow {
+    let Some(bit) = bit(c, FlagKind::Message) else { return FALSE };
+    c.ctx.flags |= bit;
+    TRUE
+}
+
+fn resetflag(c: &mut Call<'_>) -> Flow {
+    let Some(bit) = bit(c, FlagKind::Message) else { return FALSE };
+    c.ctx.flags &= !bit;
+    TRUE
+}
+
+fn isflagset(c: &mut Call<'_>) -> Flow {
+    let set = bit(c, FlagKind::Message).is_some_and(|bit| c.ctx.flags & bit != 0);
+    if set { TRUE } else { FALSE }
+}
+
+fn branch_flags<'a>(c: &'a mut Call<'_>) -> Option<&'a mut u32> {
+    let index = c.int(1).unwrap_or(0);
+    branches::target_mut(c.ctx, index).map(|t| &mut t.flags)
+}
+
+fn setbflag(c: &mut Call<'_>) -> Flow {
+    let Some(bit) = bit(c, FlagKind::Branch) else { return FALSE };
+    match branch_flags(c) {
+        Some(flags) => {
+            *flags |= bit;
+            TRUE
+        }
+        None => FALSE,
+    }
+}
+
+fn resetbflag(c: &mut Call<'_>) -> Flow {
+    let Some(bit) = bit(c, FlagKind::Branch) else { return FALSE };
+    match branch_flags(c) {
+        Some(flags) => {
+            *flags &= !bit;
+            TRUE
+        }
+        None => FALSE,
+    }
+}
+
+fn isbflagset(c: &mut Call<'_>) -> Flow {
+    let Some(bit) = bit(c, FlagKind::Branch) else { return FALSE };
+    match branch_flags(c) {
+        Some(flags) if *flags & bit != 0 => TRUE,
+        _ => FALSE,
+    }
+}
+
+// The Request-URI -----------------------------------------------------------------------------------------------------
+
+fn part(c: &mut Call<'_>, part: Part) -> Flow {
+    let value = c.str(0).cloned().unwrap_or_default();
+    if set_part(c.ctx, part, &value) { TRUE } else { FALSE }
+}
+
+/// Replace a part of the Request-URI; false and a log line when the result would be no URI.
+pub fn set_part(ctx: &mut Ctx, part: Part, value: &[u8]) -> bool {
+    match with_part(&ctx.ruri(), part, value) {
+        Some(uri) => {
+            ctx.target.uri = Some(uri);
+            true
+        }
+        None => {
+            let (old, new) = (ctx.ruri(), value.to_vec());
+            tracing::warn!(
+                "cannot set the {part:?} of \"{}\" to \"{}\"",
+                String::from_utf8_lossy(&old),
+                String::from_utf8_lossy(&new)
+            );
+            false
+        }
+    }
+}
+
+fn seturi(c: &mut Call<'_>) -> Flow {
+    let Some(uri) = c.str(0).cloned() else { return FALSE };
+    if Uri::parse(&uri).is_err() {
+        tracing::warn!("seturi(): \"{}\" is no URI", String::from_utf8_lossy(&uri));
+        return FALSE;
+    }
+    c.ctx.target.uri = Some(uri);
+    TRUE
+}
+
+fn user(ctx: &Ctx) -> Bytes {
+    let uri = ctx.ruri();
+    Uri::parse(&uri).ok().and_then(|u| u.user).map(Bytes::copy_from_slice).unwrap_or_default()
+}
+
+fn prefix(c: &mut Call<'_>) -> Flow {
+    let mut new = c.str(0).map(|p| p.to_vec()).unwrap_or_default();
+    new.extend_from_slice(&user(c.ctx));
+    if set_part(c.ctx, Part::User, &new) { TRUE } else { FALSE }
+}
+
+fn strip(c: &mut Call<'_>) -> Flow {
+    let n = c.int(0).unwrap_or(0).max(0) as usize;
+    let old = user(c.ctx);
+    let new = old.slice(n.min(old.len())..);
+    if set_part(c.ctx, Part::User, &new) { TRUE } else { FALSE }
+}
+
+fn strip_tail(c: &mut Call<'_>) -> Flow {
+    let n = c.int(0).unwrap_or(0).max(0) as usize;
+    let old = user(c.ctx);
+    let new = old.slice(..old.len().saturating_sub(n));
+    if set_part(c.ctx, Part::User, &new) { TRUE } else { FALSE }
+}
+
+fn revert_uri(c: &mut Call<'_>) -> Flow {
+    c.ctx.target.uri = None;
+    TRUE
+}
+
+fn setdsturi(c: &mut Call<'_>) -> Flow {
+    let Some(uri) = c.str(0).cloned() else { return FALSE };
+    if Uri::parse(&uri).is_err() {
+        tracing::warn!("setdsturi(): \"{}\" is no URI", String::from_utf8_lossy(&uri));
+        return FALSE;
+    }
+    c.ctx.target.dst = Some(uri);
+    TRUE
+}
+
+fn resetdsturi(c: &mut Call<'_>) -> Flow {
+    c.ctx.target.dst = None;
+    TRUE
+}
+
+fn isdsturiset(c: &mut Call<'_>) -> Flow {
+    if c.ctx.target.dst.is_some() { TRUE } else { FALSE }
+}
+
+fn construct_uri(c: &mut Call<'_>) -> Flow {
+    let part = |i: usize| c.str(i).filter(|s| !s.is_empty()).cloned();
+    let (Some(proto), Some(host)) = (part(0), part(2)) else { return FALSE };
+    let mut uri = Vec::with_capacity(64);
+    uri.extend_from_slice(&proto);
+    uri.push(b':');
+    if let Some(user) = part(1) {
+        uri.extend_from_slice(&user);
+        uri.push(b'@');
+    }
+    uri.extend_from_slice(&host);
+    if let Some(port) = part(3) {
+        uri.push(b':');
+        uri.extend_from_slice(&port);
+    }
+    if let Some(extra) = part(4) {
+        uri.push(b';');
+        uri.extend_from_slice(&extra);
+    }
+    if Uri::parse(&uri).is_err() {
+        return FALSE;
+    }
+    let Some(var) = c.var(5) else { return FALSE };
+    match c.ctx.set_var(&var, Value::Str(uri.into())) {
+        Ok(()) => TRUE,
+        Err(_) => FALSE,
+    }
+}
+
+// Transport -----------------------------------------------------------------------------------------------------------
+
+fn force_rport(c: &mut Call<'_>) -> Flow {
+    c.ctx.force_rport = true;
+    send::stamp_received(c.ctx);
+    TRUE
+}
+
+/// Our Via asks the next hop for `rport`: kept as a note, read where the Via is written.
+#[derive(Default)]
+pub struct LocalRport(pub bool);
+
+fn add_local_rport(c: &mut Call<'_>) -> Flow {
+    c.ctx.note_mut::<LocalRport>().0 = true;
+    TRUE
+}
+
+fn tcp_close_conn(c: &mut Call<'_>) -> Flow {
+    let text = c.text(0);
+    let Some(id) = text.trim().parse::<u64>().ok().filter(|id| *id != 0) else { return FALSE };
+    c.ctx.shard.net.close(ConnId(id));
+    TRUE
+}
+
+fn set_advertised_address(c: &mut Call<'_>) -> Flow {
+    c.ctx.advertised.0 = c.str(0).cloned();
+    TRUE
+}
+
+fn set_advertised_port(c: &mut Call<'_>) -> Flow {
+    c.ctx.advertised.1 = c.str(0).cloned();
+    TRUE
+}
+
+fn force_send_socket(c: &mut Call<'_>) -> Flow {
+    let name = c.text(0);
+    match find_socket(c.ctx, &name) {
+        Some(id) => {
+            c.ctx.target.socket = Some(id);
+            TRUE
+        }
+        None => {
+            tracing::warn!("force_send_socket(): no listening socket \"{name}\"");
+            FALSE
+        }
+    }
+}
+
+/// A listening socket by `[proto:]host[:port]` or tag.
+pub fn find_socket(ctx: &Ctx, name: &str) -> Option<SocketId> {
+    let sockets = ctx.shard.kernel.sockets();
+    if let Some(s) = sockets.iter().find(|s| s.tag.as_deref() == Some(name)) {
+        return Some(s.id);
+    }
+    let (proto, rest) = match name.split_once(':') {
+        Some((p, rest)) if Proto::parse(p).is_some() => (Proto::parse(p), rest),
+        _ => (None, name),
+    };
+    let addr: Option<SocketAddr> = rest.parse().ok();
+    let host = rest.trim_matches(['[', ']']);
+    let found = sockets.iter().find(|s| {
+        let shown = s.advertised.as_ref().is_some_and(|(h, p)| {
+            h == rest || rest == format!("{h}:{}", p.unwrap_or(s.addr.port()))
+        });
+        let own = match addr {
+            Some(a) => a == s.addr,
+            None => s.addr.ip().to_string() == host,
+        };
+        proto.is_none_or(|p| p == s.proto) && (own || shown)
+    });
+    found.map(|s| s.id)
+}
+
+// Tests and odds and ends ---------------------------------------------------------------------------------------------
+
+fn is_myself(c: &mut Call<'_>) -> Flow {
+    let host = c.text(0);
+    let port = c.int(1).unwrap_or(0).clamp(0, 65535) as u16;
+    if c.ctx.shard.kernel.is_myself(&host, port, None) { TRUE } else { FALSE }
+}
+
+fn pv_printf(c: &mut Call<'_>) -> Flow {
+    let (Some(var), Some(text)) = (c.var(0), c.str(1).cloned()) else { return FALSE };
+    match c.ctx.set_var(&var, Value::Str(text)) {
+        Ok(()) => TRUE,
+        Err(_) => FALSE,
+    }
+}
+
+fn get_timestamp(c: &mut Call<'_>) -> Flow {
+    let now = c.ctx.shard.kernel.drivers.clock.unix();
+    let (Some(sec), Some(usec)) = (c.var(0), c.var(1)) else { return FALSE };
+    let set = c.ctx.set_var(&sec, Value::Int(now.as_secs() as i64));
+    match set.and_then(|()| c.ctx.set_var(&usec, Value::Int(i64::from(now.subsec_micros())))) {
+        Ok(()) => TRUE,
+        Err(_) => FALSE,
+    }
+}
+
+fn avp_print(c: &mut Call<'_>) -> Flow {
+    let names = c.ctx.shard.kernel.registry.names.clone();
+    for (name, value) in c.ctx.avps.iter() {
+        tracing::info!(target: "script", "avp {} = {:?}", names.text(name), value);
+    }
+    TRUE
+}
+
+/// Whether a call site's static string argument is one of `words`; for `prepare`.
+pub fn static_str(arg: Option<&StaticArg>) -> Option<&str> {
+    match arg {
+        Some(StaticArg::Str(s)) => std::str::from_utf8(s).ok(),
+        _ => None,
+    }
+}
+
+/// A target with the given URI and everything else empty.
+pub fn target_of(uri: Bytes) -> Target {
+    Target { uri: Some(uri), ..Target::unchanged() }
+}

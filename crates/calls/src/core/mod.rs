@@ -1,0 +1,53 @@
+//! The core: what every script has without loading a module.
+//!
+//! The way of a message begins in [`entry`]; [`send`] and [`locate`] are how it leaves.
+
+pub mod branches;
+mod commands;
+mod entry;
+pub mod events;
+pub mod functions;
+pub mod locate;
+mod message_vars;
+mod process_vars;
+pub mod send;
+pub mod state;
+pub mod uri;
+mod uri_vars;
+mod variables;
+
+pub use message_vars::credentials;
+
+use switchroom_kernel::module::{Hook, Module, Statistic};
+
+/// The module, always loaded.
+pub static MODULE: Module = Module {
+    name: "core",
+    summary: "Entry of messages, URIs, flags, branches, stateless forwarding",
+    functions: functions::FUNCTIONS,
+    variables: variables::VARIABLES,
+    commands: commands::COMMANDS,
+    statistics: &[
+        Statistic::counter("rcv_requests", "Requests received"),
+        Statistic::counter("rcv_replies", "Replies received"),
+        Statistic::counter("fwd_requests", "Requests sent on without state"),
+        Statistic::counter("fwd_replies", "Replies sent on without state"),
+        Statistic::counter("drop_requests", "Requests dropped"),
+        Statistic::counter("drop_replies", "Replies dropped"),
+        Statistic::counter("err_requests", "Requests that could not be handled"),
+        Statistic::counter("err_replies", "Replies that could not be handled"),
+        Statistic::counter("bad_URIs_rcvd", "URIs that could not be read"),
+        Statistic::counter("bad_msg_hdr", "Messages with broken headers"),
+    ],
+    hooks: &[Hook::Entry(entry::packet)],
+    open: |o| {
+        let core = state::Core::open(o)?;
+        o.provide(core);
+        let started = o.kernel.started;
+        let clock = o.kernel.drivers.clock.clone();
+        let since = move || clock.unix().as_secs().saturating_sub(started) as i64;
+        o.kernel.stats.computed("core", "timestamp", "Seconds since start", since);
+        Ok(())
+    },
+    ..Module::EMPTY
+};

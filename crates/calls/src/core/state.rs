@@ -1,0 +1,101 @@
+//! What the core keeps: its statistics, settings read once, and the random seed of tags and branches.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+
+use bytes::Bytes;
+use switchroom_kernel::open::Opening;
+use switchroom_kernel::stats::StatId;
+
+/// Counters of the group `core`.
+pub struct Counters {
+    /// Requests that entered.
+    pub rcv_requests: StatId,
+    /// Replies that entered.
+    pub rcv_replies: StatId,
+    /// Requests sent on.
+    pub fwd_requests: StatId,
+    /// Replies sent on.
+    pub fwd_replies: StatId,
+    /// Requests dropped.
+    pub drop_requests: StatId,
+    /// Replies dropped.
+    pub drop_replies: StatId,
+    /// Requests that could not be handled.
+    pub err_requests: StatId,
+    /// Replies that could not be handled.
+    pub err_replies: StatId,
+    /// URIs that could not be read.
+    pub bad_uris: StatId,
+    /// Messages with broken headers.
+    pub bad_msg_hdr: StatId,
+}
+
+/// State of the core.
+pub struct Core {
+    /// Counters.
+    pub stats: Counters,
+    /// `Server: ...\r\n` for replies; empty when switched off.
+    pub server_header: Bytes,
+    /// `User-Agent: ...\r\n` for requests of our own.
+    pub user_agent_header: Bytes,
+    /// Random per process: To-tags and branches of stateless work derive from it.
+    pub seed: u64,
+    hasher: RandomState,
+}
+
+impl Core {
+    /// Read settings and register statistics.
+    pub fn open(o: &Opening<'_>) -> Result<Core, String> {
+        let stats = Counters {
+            rcv_requests: o.stat("rcv_requests")?,
+            rcv_replies: o.stat("rcv_replies")?,
+            fwd_requests: o.stat("fwd_requests")?,
+            fwd_replies: o.stat("fwd_replies")?,
+            drop_requests: o.stat("drop_requests")?,
+            drop_replies: o.stat("drop_replies")?,
+            err_requests: o.stat("err_requests")?,
+            err_replies: o.stat("err_replies")?,
+            bad_uris: o.stat("bad_URIs_rcvd")?,
+            bad_msg_hdr: o.stat("bad_msg_hdr")?,
+        };
+        let settings = &o.kernel.settings;
+        let default = concat!("Switchroom (", env!("CARGO_PKG_VERSION"), ")");
+        let line = |name: &str, setting: Option<&str>| -> Bytes {
+            let text = setting.unwrap_or(default);
+            // Configurations write the whole header ("Server: x") as well as the bare value.
+            let value = text.split_once(':').filter(|(n, _)| n.eq_ignore_ascii_case(name)).map_or(text, |(_, v)| v);
+            format!("{name}: {}\r\n", value.trim()).into()
+        };
+        let server_header = match settings.on("server_signature") {
+            true => line("Server", settings.str("server_header")),
+            false => Bytes::new(),
+        };
+        let hasher = RandomState::new();
+        Ok(Core {
+            stats,
+            server_header,
+            user_agent_header: line("User-Agent", settings.str("user_agent_header")),
+            seed: hasher.hash_one(0x5157_u64),
+            hasher,
+        })
+    }
+
+    /// A keyed hash that nobody outside can predict, the same for equal input as long as the process lives.
+    pub fn digest(&self, parts: &[&[u8]]) -> u64 {
+        let mut h = self.hasher.build_hasher();
+        for p in parts {
+            h.write(p);
+            h.write_u8(0xff);
+        }
+        h.finish()
+    }
+}
+
+/// Append `n` as 16 hexadecimal digits.
+pub fn push_hex(n: u64, out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for shift in (0..16).rev() {
+        out.push(DIGITS[(n >> (shift * 4)) as usize & 15]);
+    }
+}

@@ -1,0 +1,24 @@
+//! Call modules: the way of a message ([`core`]), transactions, routing headers, replies and message editing.
+//!
+//! Adding a module is one folder and one line in [`MODULES`].
+
+pub mod core;
+pub mod maxfwd;
+pub mod options;
+pub mod rr;
+pub mod signaling;
+pub mod sl;
+pub mod tm;
+
+use switchroom_kernel::Module;
+
+/// The modules of this floor. `core` is always loaded; the others when a script names them.
+pub static MODULES: &[&Module] = &[
+    &core::MODULE,
+    &maxfwd::MODULE,
+    &options::MODULE,
+    &rr::MODULE,
+    &signaling::MODULE,
+    &sl::MODULE,
+    &tm::MODULE,
+];

@@ -1,0 +1,129 @@
+//! Following Route: `loose_route()`.
+
+use bytes::Bytes;
+use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, TRUE};
+use switchroom_kernel::ports::net::Proto;
+use switchroom_wire::sip::{HeaderId, NameAddr, Uri};
+
+use super::{RouteParams, Rr};
+use crate::core::functions::find_socket;
+
+/// True when the Route headers decide where the request goes: ours are taken off and the next hop is set.
+pub(super) fn loose_route(c: &mut Call<'_>) -> Flow {
+    let ctx = &mut *c.ctx;
+    let msg = ctx.msg.clone();
+    if msg.header(HeaderId::Route).is_none() {
+        return FALSE;
+    }
+    let mut routes: Vec<Bytes> = Vec::new();
+    for route in msg.routes() {
+        match route {
+            Ok(r) => routes.push(msg.slice(r.raw)),
+            Err(e) => {
+                tracing::warn!("loose_route(): a Route header cannot be read: {e}");
+                return FALSE;
+            }
+        }
+    }
+    strict_neighbour(ctx, &mut routes);
+    let own = take_own(ctx, &routes);
+    follow(ctx, &routes[own..]);
+    TRUE
+}
+
+/// A strict router before us put our own Record-Route entry into the Request-URI: the real target is the last Route
+/// (RFC 3261 §16.4).
+fn strict_neighbour(ctx: &mut Ctx, routes: &mut Vec<Bytes>) {
+    let uri = ctx.ruri();
+    let Ok(u) = Uri::parse(&uri) else { return };
+    if !u.is_loose() || !is_own(ctx, &u) {
+        return;
+    }
+    let Some(last) = routes.pop() else { return };
+    let params = Bytes::copy_from_slice(u.params().raw());
+    if let Ok(n) = NameAddr::parse(&last) {
+        ctx.target.uri = Some(Bytes::copy_from_slice(n.uri));
+    }
+    remove_last_route(ctx);
+    ctx.note_mut::<RouteParams>().0 = params;
+}
+
+/// Take our own entries off the top; how many there were.
+fn take_own(ctx: &mut Ctx, routes: &[Bytes]) -> usize {
+    let msg = ctx.msg.clone();
+    let mut taken = 0;
+    while let Some(route) = routes.get(taken) {
+        let Ok(n) = NameAddr::parse(route) else { break };
+        let Ok(u) = Uri::parse(n.uri) else { break };
+        if !is_own(ctx, &u) {
+            break;
+        }
+        if taken == 0 {
+            ctx.note_mut::<RouteParams>().0 = Bytes::copy_from_slice(u.params().raw());
+        }
+        let double = u.param("r2").is_some();
+        ctx.edits.pop_route(&msg);
+        taken += 1;
+        if taken == 2 && double {
+            // The second of a pair names the socket that leads on.
+            force_socket(ctx, &u);
+        }
+        if taken == 2 || !double {
+            break;
+        }
+    }
+    taken
+}
+
+fn is_own(ctx: &Ctx, u: &Uri<'_>) -> bool {
+    let kernel = &ctx.shard.kernel;
+    let rr = kernel.state::<Rr>();
+    if let (Some(ignored), Some(user)) = (&rr.ignore_user, u.user)
+        && ignored.as_bytes() == user
+    {
+        return false;
+    }
+    let host = std::str::from_utf8(u.host_bare()).unwrap_or_default();
+    let proto = u.transport().and_then(|t| std::str::from_utf8(t).ok()).and_then(Proto::parse);
+    let port = u.port.unwrap_or(proto.map_or(5060, Proto::default_port));
+    kernel.is_myself(host, port, None)
+}
+
+/// Send from the socket that our entry names, so that the dialog keeps to one address.
+fn force_socket(ctx: &mut Ctx, u: &Uri<'_>) {
+    let host = String::from_utf8_lossy(u.host);
+    let proto = u.transport().map_or("udp".into(), |t| String::from_utf8_lossy(t));
+    let port = u.port.unwrap_or(5060);
+    if let Some(id) = find_socket(ctx, &format!("{}:{host}:{port}", proto.to_ascii_lowercase())) {
+        ctx.target.socket = Some(id);
+    }
+}
+
+/// What is left of the route set decides the next hop.
+fn follow(ctx: &mut Ctx, rest: &[Bytes]) {
+    let Some(next) = rest.first() else { return };
+    let Ok(n) = NameAddr::parse(next) else { return };
+    let Ok(u) = Uri::parse(n.uri) else { return };
+    if u.is_loose() {
+        ctx.target.dst = Some(Bytes::copy_from_slice(n.uri));
+        return;
+    }
+    // A strict router ahead: its URI becomes the Request-URI, and ours goes to the end (RFC 3261 §16.6 step 6).
+    let msg = ctx.msg.clone();
+    let mut line = b"Route: <".to_vec();
+    line.extend_from_slice(&ctx.ruri());
+    line.extend_from_slice(b">\r\n");
+    match msg.headers_of(HeaderId::Route).last() {
+        Some(h) => ctx.edits.insert_after(&msg, h.index, line.into()),
+        None => ctx.edits.append_header(line.into()),
+    }
+    ctx.edits.pop_route(&msg);
+    ctx.target.uri = Some(Bytes::copy_from_slice(n.uri));
+}
+
+fn remove_last_route(ctx: &mut Ctx) {
+    let msg = ctx.msg.clone();
+    let Some(header) = msg.headers_of(HeaderId::Route).last() else { return };
+    let values = switchroom_wire::sip::scan::commas(header.value).count();
+    ctx.edits.remove_value(&msg, header.index, values.saturating_sub(1));
+}

@@ -1,0 +1,51 @@
+//! What other modules may do with transactions.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use switchroom_kernel::context::Ctx;
+
+use super::relay::{self, Made};
+use super::replies;
+use super::state::{Transactions, id};
+use crate::core::send;
+
+pub use super::local::{Request, request};
+pub use super::state::{TxEvent, Watch};
+
+/// Answer the request of the transaction in `ctx`. A final reply cancels the branches that are still open. False when it
+/// has its final reply already.
+pub fn reply(ctx: &mut Ctx, code: u16, reason: &[u8], headers: &[u8], body: Option<(&[u8], &[u8])>) -> bool {
+    let Some(tx) = ctx.tx.map(id) else { return false };
+    let shard = ctx.shard.clone();
+    let known = shard.part::<Transactions>().with(tx, |t| (t.core.is_final(), t.to_tag.clone()));
+    let Some((false, tag)) = known else { return false };
+    let tag = (code > 100).then_some(&tag[..]);
+    let Some(bytes) = send::build_reply(ctx, code, reason, tag, headers, body) else { return false };
+    replies::send_local(ctx, tx, code, bytes);
+    true
+}
+
+/// The To-tag of our replies in this transaction.
+pub fn local_tag(ctx: &Ctx) -> Option<Bytes> {
+    let tx = ctx.tx.map(id)?;
+    ctx.shard.part::<Transactions>().with(tx, |t| t.to_tag.clone())
+}
+
+/// Make the transaction of the request in `ctx` when there is none. False for a retransmission, which was dealt with, and
+/// when there is no room.
+pub fn ensure(ctx: &mut Ctx) -> bool {
+    ctx.tx.is_some() || matches!(relay::make(ctx), Made::New(_))
+}
+
+/// Follow the transaction in `ctx`.
+pub fn watch(ctx: &Ctx, who: Rc<dyn Watch>) -> bool {
+    let Some(tx) = ctx.tx.map(id) else { return false };
+    ctx.shard.part::<Transactions>().with(tx, |t| t.watchers.push(who)).is_some()
+}
+
+/// Whether the caller cancelled the transaction in `ctx`.
+pub fn was_cancelled(ctx: &Ctx) -> bool {
+    let Some(tx) = ctx.tx.map(id) else { return false };
+    ctx.shard.part::<Transactions>().with(tx, |t| t.core.was_cancelled()).unwrap_or(false)
+}

@@ -1,0 +1,275 @@
+//! Requests of our own: `t_new_request()`, the management command, and other modules.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use switchroom_engine::proxy::{self, NewBranch};
+use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, Received, TRUE, Target};
+use switchroom_kernel::ports::net::SocketId;
+use switchroom_kernel::run::run_now;
+use switchroom_kernel::shard::Shard;
+use switchroom_script::Value;
+use switchroom_script::names::RouteType;
+use switchroom_wire::sip::request::Builder;
+use switchroom_wire::sip::{Message, NameAddr, Uri};
+
+use super::relay::Writing;
+use super::state::{Destination, Tm, Transactions, Tx, handle};
+use super::step;
+use crate::core::locate::{Hops, Located, locate};
+use crate::core::send;
+use crate::core::state::{Core, push_hex};
+
+/// A request to be made.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Method.
+    pub method: Bytes,
+    /// Request-URI.
+    pub ruri: Bytes,
+    /// Value of From; a tag is added when it has none.
+    pub from: Bytes,
+    /// Value of To.
+    pub to: Bytes,
+    /// Next hop, when it is not the Request-URI.
+    pub next_hop: Option<Bytes>,
+    /// More headers, whole lines.
+    pub headers: Bytes,
+    /// Content-Type and body.
+    pub body: Option<(Bytes, Bytes)>,
+    /// Socket to send from.
+    pub socket: Option<SocketId>,
+    /// Given Call-ID and CSeq; made up when missing.
+    pub call_id: Option<Bytes>,
+    /// CSeq number.
+    pub cseq: Option<u32>,
+    /// Put into an AVP for the local_route: name and value.
+    pub avp: Option<(u32, Value)>,
+}
+
+/// Called with the final code and, when one was received, the reply.
+pub type OnFinal = Rc<dyn Fn(&Rc<Shard>, u16, Option<&Message>)>;
+
+/// Send a request of our own. `on_final` is called once: with what came back, or 408, 478, 477 made here.
+pub fn request(shard: &Rc<Shard>, request: Request, on_final: OnFinal) {
+    let target = request.next_hop.clone().unwrap_or_else(|| request.ruri.clone());
+    let located = match Uri::parse(&target) {
+        Ok(u) => locate(&shard.kernel, &u, None),
+        Err(_) => Located::Now(Hops::new()),
+    };
+    match located {
+        Located::Now(hops) => send_to(shard, request, hops, on_final),
+        Located::Wait(future) => {
+            let waits = on_final.clone();
+            let started = shard.wait(async move {
+                let hops = future.await;
+                Box::new(move |shard: &Rc<Shard>| send_to(shard, request, hops, waits))
+                    as switchroom_kernel::shard::AfterWait
+            });
+            if !started {
+                on_final(shard, 503, None);
+            }
+        }
+    }
+}
+
+fn send_to(shard: &Rc<Shard>, r: Request, mut hops: Hops, on_final: OnFinal) {
+    if hops.is_empty() {
+        return on_final(shard, 478, None);
+    }
+    let hop = hops.remove(0);
+    let Some(socket) = send::choose_socket(shard, r.socket, hop.proto, hop.addr) else {
+        return on_final(shard, 477, None);
+    };
+    let part = shard.part::<Transactions>();
+    let core = shard.kernel.state::<Core>();
+    let from = with_tag(&r.from, part.random());
+    let call_id = r.call_id.clone().unwrap_or_else(|| {
+        let mut id = Vec::with_capacity(32);
+        push_hex(part.random(), &mut id);
+        push_hex(part.random(), &mut id);
+        id.into()
+    });
+    let mut headers = r.headers.to_vec();
+    headers.extend_from_slice(&core.user_agent_header);
+    let mut text = Vec::with_capacity(512);
+    Builder {
+        method: &r.method,
+        ruri: &r.ruri,
+        via: None,
+        from: &from,
+        to: &r.to,
+        call_id: &call_id,
+        cseq: r.cseq.unwrap_or(10),
+        max_forwards: 70,
+        headers: &headers,
+        body: r.body.as_ref().map(|(t, b)| (&t[..], &b[..])),
+    }
+    .write(&mut text);
+    // The parser wants a Via; ours is put on top when it is written.
+    let Ok(msg) = parse_without_via(&text) else {
+        tracing::error!("a request of our own cannot be parsed: {}", String::from_utf8_lossy(&text));
+        return on_final(shard, 400, None);
+    };
+    let msg = Rc::new(msg);
+    let received = Received { socket, peer: hop.addr, conn: None };
+    let mut ctx = Ctx::new(shard.clone(), msg.clone(), received, RouteType::Local);
+    ctx.edits.pop_via(&msg);
+    if let Some((name, value)) = r.avp {
+        ctx.avps.push(name, value);
+    }
+    let program = shard.kernel.program.load_full();
+    if let Some(route) = program.find(RouteType::Local, None) {
+        run_now(&mut ctx, &program, route);
+        if ctx.dropped {
+            return on_final(shard, 477, None);
+        }
+    }
+    start(shard, ctx, hop, hops, socket, on_final);
+}
+
+fn start(
+    shard: &Rc<Shard>,
+    mut ctx: Box<Ctx>,
+    hop: crate::core::locate::Hop,
+    more: Hops,
+    socket: SocketId,
+    on_final: OnFinal,
+) {
+    let tm = shard.kernel.state::<Tm>();
+    let part = shard.part::<Transactions>();
+    let invite = ctx.msg.method() == switchroom_wire::sip::Method::Invite;
+    let settings = proxy::Settings {
+        timing: tm.timing,
+        invite,
+        local: true,
+        reliable: hop.proto.reliable(),
+        allow_after_6xx: tm.allow_after_6xx,
+        multi_200: false,
+    };
+    let tx = Tx {
+        core: proxy::Transaction::new(settings),
+        request: ctx.msg.clone(),
+        received: ctx.received,
+        edits: ctx.edits.clone(),
+        late_edits: SmallVec::new(),
+        target: Target::unchanged(),
+        flags: ctx.flags,
+        avps: std::mem::take(&mut ctx.avps),
+        notes: ctx.take_notes(),
+        force_rport: false,
+        advertised: (None, None),
+        on_failure: None,
+        on_reply: None,
+        on_branch: None,
+        to_tag: Bytes::new(),
+        cancel_headers: Bytes::new(),
+        watchers: SmallVec::new(),
+        reply_to: hop.addr,
+        picked: None,
+        local_last: false,
+        local_any: false,
+        on_final: Some(on_final.clone()),
+    };
+    let nonce = part.random() as u32;
+    let Some(id) = part.table(|t| t.insert(b"", None, nonce, tx)) else {
+        return on_final(shard, 503, None);
+    };
+    shard.count(tm.stats.uac, 1);
+    shard.count(tm.stats.in_use, 1);
+    ctx.tx = Some(handle(id));
+    let target = ctx.target.clone();
+    let writing = Writing {
+        msg: &ctx.msg,
+        base: &ctx.edits,
+        late: &[],
+        from: socket,
+        advertised: &ctx.advertised,
+        rport: false,
+    };
+    let Some(request) = writing.write(shard, id, &target, hop.proto, socket) else { return };
+    let new = NewBranch {
+        request,
+        reliable: hop.proto.reliable(),
+        minor: false,
+        more_targets: !more.is_empty(),
+        destination: Destination {
+            target,
+            hop,
+            socket,
+            conn: None,
+            more,
+            edits: None,
+            on_reply: None,
+            sends: 0,
+        },
+    };
+    step(shard, id, |t, now, sink| {
+        if let Err(e) = t.core.add_branch(now, new, sink) {
+            tracing::error!("a request of our own was not sent: {e}");
+        }
+        t.core.route_done(now, sink);
+    });
+}
+
+fn with_tag(from: &Bytes, random: u64) -> Bytes {
+    if NameAddr::parse(from).is_ok_and(|n| n.tag().is_some()) {
+        return from.clone();
+    }
+    let mut out = from.to_vec();
+    if !out.contains(&b'<') {
+        out.insert(0, b'<');
+        out.push(b'>');
+    }
+    out.extend_from_slice(b";tag=");
+    push_hex(random, &mut out);
+    out.into()
+}
+
+fn parse_without_via(text: &[u8]) -> Result<Message, switchroom_wire::sip::ParseError> {
+    let end = text.windows(2).position(|w| w == b"\r\n").map_or(text.len(), |at| at + 2);
+    let mut whole = text[..end].to_vec();
+    whole.extend_from_slice(b"Via: SIP/2.0/UDP 0.0.0.0;branch=z9hG4bKlocal\r\n");
+    whole.extend_from_slice(&text[end..]);
+    Message::parse(whole.into())
+}
+
+/// `t_new_request(method, ruri, from, to[, "type body"[, ctx]])`: from and to are `[display ]uri`.
+pub(super) fn t_new_request(c: &mut Call<'_>) -> Flow {
+    let text = |i: usize| c.str(i).cloned().unwrap_or_default();
+    let address = |i: usize| {
+        let t = text(i);
+        match t.iter().rposition(|b| *b == b' ') {
+            Some(at) if !t.contains(&b'<') => [&t[..at], b" <", &t[at + 1..], b">"].concat().into(),
+            _ if t.contains(&b'<') => t,
+            _ => Bytes::from([b"<", &t[..], b">"].concat()),
+        }
+    };
+    let (method, ruri, from, to) = (text(0), text(1), address(2), address(3));
+    if method.is_empty() || Uri::parse(&ruri).is_err() {
+        tracing::error!("t_new_request(): \"{}\" is no URI", String::from_utf8_lossy(&ruri));
+        return FALSE;
+    }
+    if NameAddr::parse(&from).is_err() || NameAddr::parse(&to).is_err() {
+        tracing::error!("t_new_request(): From or To cannot be read");
+        return FALSE;
+    }
+    let body = match c.str(4) {
+        None => None,
+        Some(b) => match b.iter().position(|b| *b == b' ') {
+            Some(at) => Some((b.slice(..at), b.slice(at + 1..))),
+            None => {
+                tracing::error!("t_new_request(): a body begins with its content type and a space");
+                return FALSE;
+            }
+        },
+    };
+    let shard = c.ctx.shard.clone();
+    let names = &shard.kernel.registry.names;
+    let avp = c.str(5).cloned().and_then(|v| Some((names.intern("uac_ctx").ok()?, Value::Str(v))));
+    let socket = c.ctx.target.socket.or((!c.ctx.dummy).then_some(c.ctx.received.socket));
+    let r = Request { method, ruri, from, to, body, socket, avp, ..Request::default() };
+    request(&shard, r, Rc::new(|_, _, _| {}));
+    TRUE
+}

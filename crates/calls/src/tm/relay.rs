@@ -1,0 +1,586 @@
+//! Sending requests on: making the transaction, running branch routes, finding out where branches go, writing them.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use switchroom_engine::proxy::{self, AddError, NewBranch};
+use switchroom_engine::transaction::{BranchId, Id, key};
+use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, LateEdit, Leaving, TRUE, Target, wait};
+use switchroom_kernel::ports::net::{BoxFuture, Proto, SocketId};
+use switchroom_kernel::run::run_now;
+use switchroom_kernel::shard::Shard;
+use switchroom_script::names::RouteType;
+use switchroom_wire::sip::{Edits, HeaderId, Message, Method, Uri, serialise};
+
+use super::routes::{Arming, BranchArming};
+use super::state::{Armed, Destination, Tm, Transactions, Tx, TxEvent, handle, id};
+use super::variables::Timers;
+use super::{api, replies, step};
+use crate::core::functions::{LocalRport, next_hop, target_uri};
+use crate::core::locate::{Hop, Hops, Located, locate};
+use crate::core::send;
+use crate::core::state::{Core, push_hex};
+
+/// What came of making a transaction.
+pub(super) enum Made {
+    /// There is one now.
+    New(Id),
+    /// The request is a retransmission; it was dealt with.
+    Again,
+    /// There is no room, or the request cannot have one.
+    Refused,
+}
+
+/// Make the transaction of the request in `ctx`.
+pub(super) fn make(ctx: &mut Ctx) -> Made {
+    let shard = ctx.shard.clone();
+    let tm = shard.kernel.state::<Tm>();
+    let part = shard.part::<Transactions>();
+    let msg = ctx.msg.clone();
+    let Some(server_key) = key::server(&msg) else { return Made::Refused };
+    if let Some(known) = part.table(|t| t.find_key(&server_key)) {
+        step(&shard, known, |tx, now, sink| tx.core.retransmission(now, sink));
+        return Made::Again;
+    }
+    let Some(socket) = shard.kernel.socket(ctx.received.socket) else { return Made::Refused };
+    let mut timing = tm.timing;
+    if let Some(own) = ctx.note::<Timers>() {
+        timing.fr = own.fr.unwrap_or(timing.fr);
+        timing.fr_inv = own.fr_inv.unwrap_or(timing.fr_inv);
+    }
+    let settings = proxy::Settings {
+        timing,
+        invite: msg.method() == Method::Invite,
+        local: false,
+        reliable: socket.proto.reliable(),
+        allow_after_6xx: tm.allow_after_6xx,
+        multi_200: false,
+    };
+    let arming = ctx.take_note::<Arming>().map(|a| *a).unwrap_or_default();
+    let mut tag = Vec::with_capacity(16);
+    push_hex(part.random(), &mut tag);
+    let tx = Tx {
+        core: proxy::Transaction::new(settings),
+        request: msg.clone(),
+        received: ctx.received,
+        edits: Edits::default(),
+        late_edits: SmallVec::new(),
+        target: Target::unchanged(),
+        flags: ctx.flags,
+        avps: Default::default(),
+        force_rport: ctx.force_rport,
+        advertised: (None, None),
+        on_failure: arming.failure,
+        on_reply: arming.reply,
+        on_branch: arming.branch,
+        to_tag: tag.into(),
+        cancel_headers: Bytes::new(),
+        watchers: SmallVec::new(),
+        reply_to: send::reply_address(&msg, ctx.received.peer, socket.proto, ctx.force_rport),
+        picked: None,
+        local_last: false,
+        local_any: false,
+        on_final: None,
+        notes: Default::default(),
+    };
+    let nonce = part.random() as u32;
+    let Some(new) = part.table(|t| t.insert(&server_key, None, nonce, tx)) else {
+        tracing::error!("the table of transactions is full");
+        return Made::Refused;
+    };
+    shard.count(tm.stats.uas, 1);
+    shard.count(tm.stats.in_use, 1);
+    ctx.tx = Some(handle(new));
+    if settings.invite && tm.auto_100 {
+        api::reply(ctx, 100, b"Giving it a try", &[], None);
+    }
+    Made::New(new)
+}
+
+/// Keep the script's changes with the transaction, where later routes find them.
+pub(super) fn store(ctx: &mut Ctx, id: Id, whole: bool) {
+    let shard = ctx.shard.clone();
+    shard.part::<Transactions>().with(id, |tx| {
+        if whole {
+            tx.edits = std::mem::take(&mut ctx.edits);
+            tx.late_edits = std::mem::take(&mut ctx.late_edits);
+            tx.avps = std::mem::take(&mut ctx.avps);
+            tx.target = std::mem::take(&mut ctx.target);
+            tx.notes = ctx.take_notes();
+            tx.advertised = std::mem::take(&mut ctx.advertised);
+        } else {
+            tx.edits = ctx.edits.clone();
+            tx.late_edits = ctx.late_edits.clone();
+            tx.avps = ctx.avps.clone();
+            tx.target = ctx.target.clone();
+            tx.advertised = ctx.advertised.clone();
+        }
+        tx.flags = ctx.flags;
+        tx.force_rport = ctx.force_rport;
+    });
+}
+
+/// The request route is about to wait: from now on there is a transaction, which absorbs retransmissions.
+pub(super) fn suspend(ctx: &mut Ctx) {
+    if ctx.tx.is_none() && ctx.msg.is_request() && ctx.msg.method() != Method::Ack {
+        // A retransmission cannot come here: it ended at the request hook.
+        make(ctx);
+    }
+    if let Some(tx) = ctx.tx {
+        store(ctx, id(tx), false);
+    }
+}
+
+/// The request route has ended.
+pub(super) fn script_end(ctx: &mut Ctx) {
+    let Some(tx) = ctx.tx else { return };
+    let id = id(tx);
+    store(ctx, id, true);
+    let shard = ctx.shard.clone();
+    step(&shard, id, |tx, now, sink| tx.core.route_done(now, sink));
+}
+
+/// Flags of `t_relay()`.
+#[derive(Clone, Copy, Default)]
+struct RelayFlags {
+    no_auto_reply: bool,
+    no_dns_failover: bool,
+    pass_reason: bool,
+}
+
+fn relay_flags(text: &str) -> RelayFlags {
+    let mut f = RelayFlags::default();
+    for word in text.split(',').map(str::trim).filter(|w| !w.is_empty()) {
+        match word {
+            "no-auto-477" => f.no_auto_reply = true,
+            "no-dns-failover" => f.no_dns_failover = true,
+            "pass-reason-hdr" => f.pass_reason = true,
+            "allow-no-cancel" => {}
+            // The bit mask of older releases.
+            number => match number.strip_prefix("0x").map_or(number.parse(), |h| u32::from_str_radix(h, 16)) {
+                Ok(mask) => {
+                    f.no_auto_reply |= mask & 2 != 0;
+                    f.no_dns_failover |= mask & 4 != 0;
+                    f.pass_reason |= mask & 8 != 0;
+                }
+                Err(_) => tracing::warn!("t_relay(): flag \"{number}\" is not known"),
+            },
+        }
+    }
+    f
+}
+
+/// `t_relay([flags[, proxy]])`
+pub(super) fn t_relay(c: &mut Call<'_>) -> Flow {
+    let flags = c.str(0).map(|_| relay_flags(&c.text(0))).unwrap_or_default();
+    let proxy = c.str(1).cloned();
+    let ctx = &mut *c.ctx;
+    if ctx.route == RouteType::Request {
+        match ctx.msg.method() {
+            Method::Ack => return relay_ack(ctx),
+            Method::Cancel => {
+                if let Some(flow) = relay_cancel(ctx, flags) {
+                    return flow;
+                }
+            }
+            _ => {}
+        }
+    }
+    let tx = match ctx.tx {
+        Some(tx) => id(tx),
+        None => match make(ctx) {
+            Made::New(id) => id,
+            Made::Again => return Flow::Value(0),
+            Made::Refused => return failed(ctx, flags, -1),
+        },
+    };
+    if is_loop(&ctx.msg) {
+        api::reply(ctx, 482, b"Loop Detected", &[], None);
+        return Flow::Value(0);
+    }
+    if let (Some(proxy), None) = (&proxy, &ctx.target.dst) {
+        match target_uri(proxy) {
+            Some(uri) => ctx.target.dst = Some(uri),
+            None => {
+                tracing::error!("t_relay(): \"{}\" is no proxy address", String::from_utf8_lossy(proxy));
+                return failed(ctx, flags, -2);
+            }
+        }
+    }
+    let mut targets: SmallVec<[Target; 2]> = SmallVec::new();
+    targets.push(ctx.target.clone());
+    targets.extend(ctx.branches.drain(..));
+    relay_targets(ctx, tx, targets, flags)
+}
+
+/// Send the request to all of `targets`.
+fn relay_targets(ctx: &mut Ctx, tx: Id, targets: SmallVec<[Target; 2]>, flags: RelayFlags) -> Flow {
+    let mut planned: SmallVec<[Plan; 2]> = SmallVec::new();
+    let mut waits: Vec<(usize, BoxFuture<Hops>)> = Vec::new();
+    let shard = ctx.shard.clone();
+    for (i, target) in targets.into_iter().enumerate() {
+        let Some(mut plan) = branch_route(ctx, tx, target, i) else { continue };
+        let uri = next_hop_of(ctx, &plan.target);
+        match Uri::parse(&uri).map(|u| locate(&shard.kernel, &u, None)) {
+            Ok(Located::Now(hops)) => plan.hops = hops,
+            Ok(Located::Wait(future)) => waits.push((planned.len(), future)),
+            Err(_) => {}
+        }
+        planned.push(plan);
+    }
+    if waits.is_empty() {
+        return add_all(ctx, tx, planned, flags);
+    }
+    let all = async move {
+        for (at, future) in waits {
+            planned[at].hops = future.await;
+        }
+        planned
+    };
+    wait(all, move |ctx, planned| add_all(ctx, tx, planned, flags))
+}
+
+/// A branch about to be sent.
+struct Plan {
+    target: Target,
+    edits: Option<Box<Edits>>,
+    on_reply: Option<Armed>,
+    hops: Hops,
+}
+
+fn next_hop_of(ctx: &Ctx, target: &Target) -> Bytes {
+    match (&target.dst, target.path.as_deref().and_then(send::first_path_uri), &target.uri) {
+        (Some(dst), ..) => dst.clone(),
+        (None, Some(first), _) => Bytes::copy_from_slice(first),
+        (None, None, Some(uri)) => uri.clone(),
+        (None, None, None) => ctx.ruri(),
+    }
+}
+
+/// Run the branch route for one target; `None` when it was dropped.
+fn branch_route(ctx: &mut Ctx, tx: Id, target: Target, number: usize) -> Option<Plan> {
+    let shard = ctx.shard.clone();
+    let part = shard.part::<Transactions>();
+    let (armed, count) = part.with(tx, |tx| (tx.on_branch.clone(), tx.core.branches().len()))?;
+    let Some(armed) = armed else {
+        return Some(Plan { target, edits: None, on_reply: None, hops: Hops::new() });
+    };
+    let base_edits = ctx.edits.clone();
+    let base_late = ctx.late_edits.clone();
+    let base_target = std::mem::replace(&mut ctx.target, target);
+    let base = (ctx.route, ctx.branch, ctx.dropped);
+    ctx.route = RouteType::Branch;
+    ctx.branch = Some((count + number) as u16);
+    ctx.dropped = false;
+    run_now(ctx, &armed.program, armed.route);
+    let dropped = ctx.dropped;
+    (ctx.route, ctx.branch, ctx.dropped) = base;
+    let mut target = std::mem::replace(&mut ctx.target, base_target);
+    let edits = std::mem::replace(&mut ctx.edits, base_edits);
+    ctx.late_edits = base_late;
+    let on_reply = ctx.take_note::<BranchArming>().and_then(|n| n.0);
+    if target.uri.is_none() {
+        target.uri = Some(ctx.ruri());
+    }
+    (!dropped).then(|| Plan { target, edits: Some(Box::new(edits)), on_reply, hops: Hops::new() })
+}
+
+fn add_all(ctx: &mut Ctx, tx: Id, planned: SmallVec<[Plan; 2]>, flags: RelayFlags) -> Flow {
+    if planned.is_empty() {
+        // Every branch was dropped by its route.
+        return failed(ctx, flags, -3);
+    }
+    let mut code = -4;
+    let mut added = 0;
+    for plan in planned {
+        match add_one(ctx, tx, plan, flags.no_dns_failover) {
+            Ok(()) => added += 1,
+            Err(why) => code = why,
+        }
+    }
+    if added > 0 { TRUE } else { failed(ctx, flags, code) }
+}
+
+fn add_one(ctx: &mut Ctx, tx: Id, plan: Plan, no_failover: bool) -> Result<(), i64> {
+    let shard = ctx.shard.clone();
+    let mut hops = plan.hops;
+    if hops.is_empty() {
+        return Err(-4);
+    }
+    let mut hop = hops.remove(0);
+    if no_failover {
+        hops.clear();
+    }
+    let wanted = plan.target.socket.or(Some(ctx.received.socket));
+    // A place that we have no socket for is passed over.
+    let socket = loop {
+        match send::choose_socket(&shard, wanted, hop.proto, hop.addr) {
+            Some(s) => break s,
+            None if hops.is_empty() => return Err(-6),
+            None => hop = hops.remove(0),
+        }
+    };
+    let rport = ctx.note::<LocalRport>().is_some_and(|n| n.0);
+    let writing = Writing {
+        msg: &ctx.msg,
+        base: plan.edits.as_deref().unwrap_or(&ctx.edits),
+        late: &ctx.late_edits,
+        from: ctx.received.socket,
+        advertised: &ctx.advertised,
+        rport,
+    };
+    let request = writing.write(&shard, tx, &plan.target, hop.proto, socket).ok_or(-6)?;
+    let tm = shard.kernel.state::<Tm>();
+    let new = NewBranch {
+        request,
+        reliable: hop.proto.reliable(),
+        minor: tm.minor_flag != 0 && plan.target.flags & tm.minor_flag != 0,
+        more_targets: !hops.is_empty(),
+        destination: Destination {
+            conn: plan.target.conn,
+            target: plan.target,
+            hop,
+            socket,
+            more: hops,
+            edits: plan.edits,
+            on_reply: plan.on_reply,
+            sends: 0,
+        },
+    };
+    let mut outcome = Ok(());
+    step(&shard, tx, |tx, now, sink| {
+        outcome = tx.core.add_branch(now, new, sink).map(|_| ());
+    });
+    outcome.map_err(|e| {
+        tracing::info!("a branch was not added: {e}");
+        match e {
+            AddError::Final | AddError::Cancelled | AddError::Blocked => -3,
+            AddError::TooMany | AddError::NotInvite => -1,
+        }
+    })
+}
+
+/// Everything a branch's request is written from.
+pub(super) struct Writing<'a> {
+    /// The request as received.
+    pub msg: &'a Message,
+    /// Changes of the route.
+    pub base: &'a Edits,
+    /// Changes that depend on the socket.
+    pub late: &'a [LateEdit],
+    /// Socket it came in on.
+    pub from: SocketId,
+    /// Address to show.
+    pub advertised: &'a (Option<Bytes>, Option<Bytes>),
+    /// Ask for `rport` in our Via.
+    pub rport: bool,
+}
+
+impl Writing<'_> {
+    /// The request of the next branch of `tx`.
+    pub fn write(&self, shard: &Shard, tx: Id, target: &Target, proto: Proto, to: SocketId) -> Option<Bytes> {
+        let part = shard.part::<Transactions>();
+        let socket = shard.kernel.socket(to)?;
+        let branch = part.with(tx, |tx| tx.core.branches().len())? as u16;
+        let nonce = part.table(|t| t.nonce(tx))?;
+        let id = BranchId {
+            shard: shard.worker as u16,
+            slot: tx.slot,
+            generation: tx.generation,
+            nonce,
+            loop_number: key::loop_number(self.msg),
+            branch,
+        };
+        let mut layer = Edits::new();
+        // A stream connection that is to be used again in the other direction says so (RFC 5923).
+        let params: &[u8] = match (self.rport, proto.reliable()) {
+            (true, _) => b";rport",
+            (false, true) => b";alias",
+            (false, false) => b"",
+        };
+        layer.push_via(self.msg, send::via_line(socket, self.advertised, &id.encode(), params));
+        if let Some(uri) = &target.uri {
+            layer.set_ruri(uri.clone());
+        }
+        if let Some(path) = &target.path {
+            send::push_path(self.msg, &mut layer, path);
+        }
+        let leaving = Leaving {
+            kernel: &shard.kernel,
+            msg: self.msg,
+            from: self.from,
+            to,
+            advertised: self.advertised,
+        };
+        for late in self.late {
+            late(&leaving, &mut layer);
+        }
+        let mut out = Vec::with_capacity(self.msg.raw().len() + 256);
+        serialise(self.msg, &[self.base, &layer], &mut out);
+        Some(out.into())
+    }
+}
+
+/// The branch could not be reached: take its next place (RFC 3263 §4.3), or say that there is none.
+pub(super) fn next_target(shard: &Rc<Shard>, tx: Id, failed: usize) {
+    let part = shard.part::<Transactions>();
+    let found = part.with(tx, |t| {
+        let branch = t.core.branch_mut(failed)?;
+        let d = &mut branch.destination;
+        let mut more = std::mem::take(&mut d.more);
+        let hop: Hop = if more.is_empty() { return None } else { more.remove(0) };
+        let mut next = d.clone();
+        (next.hop, next.more, next.sends, next.conn) = (hop, more, 0, None);
+        Some((next, t.request.clone(), t.edits.clone(), t.late_edits.clone(), t.received.socket, t.advertised.clone()))
+    });
+    let added = found.flatten().and_then(|(mut next, msg, edits, late, from, advertised)| {
+        let wanted = next.target.socket.or(Some(from));
+        next.socket = send::choose_socket(shard, wanted, next.hop.proto, next.hop.addr)?;
+        let base = next.edits.as_deref().unwrap_or(&edits);
+        let writing = Writing { msg: &msg, base, late: &late, from, advertised: &advertised, rport: false };
+        let request = writing.write(shard, tx, &next.target, next.hop.proto, next.socket)?;
+        let more_targets = !next.more.is_empty();
+        let reliable = next.hop.proto.reliable();
+        Some(NewBranch { request, reliable, minor: false, more_targets, destination: next })
+    });
+    step(shard, tx, |t, now, sink| match added {
+        Some(new) => {
+            if let Err(e) = t.core.add_target(now, failed, new, sink) {
+                tracing::debug!("the next place was not tried: {e}");
+            }
+        }
+        None => t.core.no_target(now, failed, sink),
+    });
+}
+
+/// Add branches to a transaction from outside of its own processing. With `cancel` all branches of now are cancelled after
+/// the new ones were sent; with `last` no further ones are awaited.
+pub(super) fn inject(
+    shard: &Rc<Shard>,
+    tx: Id,
+    targets: SmallVec<[Target; 2]>,
+    cancel: bool,
+    last: bool,
+) -> Flow {
+    let Some(mut ctx) = replies::context(shard, tx, RouteType::Failure) else { return FALSE };
+    let before = shard.part::<Transactions>().with(tx, |t| t.core.branches().len()).unwrap_or(0);
+    let flow = relay_targets(&mut ctx, tx, targets, RelayFlags { no_auto_reply: true, ..RelayFlags::default() });
+    // What modules keep with the request goes back to it.
+    let notes = ctx.take_notes();
+    shard.part::<Transactions>().with(tx, |t| t.notes = notes);
+    let finish = move |shard: &Rc<Shard>| {
+        step(shard, tx, |t, now, sink| {
+            if cancel {
+                for branch in 0..before {
+                    const WHY: &[u8] = b"Reason: SIP;cause=200;text=\"Call completed elsewhere\"\r\n";
+                    t.core.cancel_branches(now, proxy::Cancel::One(branch), WHY, sink);
+                }
+            }
+            if last {
+                t.core.stop_waiting(now, sink);
+            }
+        });
+    };
+    match flow {
+        Flow::Wait(future) => wait(future, move |_, resume| {
+            let flow = resume.run(&mut ctx);
+            finish(&ctx.shard.clone());
+            flow
+        }),
+        Flow::Value(v) if v < 0 => Flow::Value(-3),
+        other => {
+            finish(shard);
+            other
+        }
+    }
+}
+
+/// Nothing was sent. Unless the script wants to, the failure is answered here and the script ends.
+fn failed(ctx: &mut Ctx, flags: RelayFlags, code: i64) -> Flow {
+    let (status, reason) = match code {
+        -4 => (478, "Unresolvable destination (478/TM)"),
+        -6 => (477, "Send failed (477/TM)"),
+        -2 => (400, "Bad Request"),
+        _ => (500, "Server error occurred"),
+    };
+    ctx.error.code = status;
+    ctx.error.reason = reason.to_owned();
+    let can_answer = ctx.route == RouteType::Request && ctx.tx.is_some() && matches!(code, -4 | -6);
+    if !flags.no_auto_reply && can_answer && api::reply(ctx, status, reason.as_bytes(), &[], None) {
+        return Flow::Value(0);
+    }
+    Flow::Value(code)
+}
+
+/// Whether the same request passed here twice before without any change (RFC 3261 §16.3 step 4). Once may be a script that
+/// sends to itself and goes on by a header it added.
+fn is_loop(msg: &Message) -> bool {
+    let mut seen = 0;
+    let mut number = None;
+    for via in msg.vias().flatten() {
+        if let Some(own) = via.branch.and_then(BranchId::decode) {
+            let number = *number.get_or_insert_with(|| key::loop_number(msg));
+            seen += usize::from(own.loop_number == number);
+        }
+    }
+    seen >= 2
+}
+
+/// An ACK that no transaction here absorbs belongs to a 2xx and goes end to end, without state (RFC 3261 §16.11).
+fn relay_ack(ctx: &mut Ctx) -> Flow {
+    let uri = next_hop(ctx);
+    crate::core::functions::to_hops(ctx, &uri, |ctx, hops| {
+        let Some(hop) = hops.first().copied() else { return Flow::Value(-4) };
+        let shard = ctx.shard.clone();
+        let wanted = ctx.target.socket.or(Some(ctx.received.socket));
+        let Some(to) = send::choose_socket(&shard, wanted, hop.proto, hop.addr) else { return Flow::Value(-6) };
+        let Some(socket) = shard.kernel.socket(to) else { return Flow::Value(-6) };
+        let core = shard.kernel.state::<Core>();
+        let msg = ctx.msg.clone();
+        let top = msg.via().ok().and_then(|v| v.branch).unwrap_or_default();
+        let mut branch = b"z9hG4bKa".to_vec();
+        push_hex(core.digest(&[top, msg.call_id()]), &mut branch);
+        let mut layer = Edits::new();
+        layer.push_via(&msg, send::via_line(socket, &ctx.advertised, &branch, b""));
+        if let Some(uri) = &ctx.target.uri {
+            layer.set_ruri(uri.clone());
+        }
+        let mut out = Vec::with_capacity(msg.raw().len() + 128);
+        serialise(&msg, &[&ctx.edits, &layer], &mut out);
+        shard.net.send(switchroom_kernel::ports::net::Outgoing {
+            data: out.into(),
+            socket: to,
+            peer: hop.addr,
+            conn: ctx.target.conn,
+            no_new_conn: false,
+            token: 0,
+        });
+        shard.count(core.stats.fwd_requests, 1);
+        TRUE
+    })
+}
+
+/// A CANCEL ends the branches of its INVITE and is answered here (RFC 3261 §16.10). `None` when there is no such INVITE.
+fn relay_cancel(ctx: &mut Ctx, flags: RelayFlags) -> Option<Flow> {
+    let shard = ctx.shard.clone();
+    let part = shard.part::<Transactions>();
+    let cancelled = key::cancelled(&ctx.msg)?;
+    let tx = part.table(|t| t.find_key(&cancelled))?;
+    let mut headers = Vec::new();
+    if flags.pass_reason || ctx.msg.header(HeaderId::Reason).is_some() {
+        for h in ctx.msg.headers_of(HeaderId::Reason) {
+            headers.extend_from_slice(h.line);
+        }
+    }
+    let tag = part.with(tx, |t| t.to_tag.clone())?;
+    // The 200 goes first, so that the caller sees it before the 487.
+    if !send::reply(ctx, 200, b"canceling", Some(&tag), &[], None) {
+        return Some(FALSE);
+    }
+    replies::tell(&shard, tx, &TxEvent::Cancelled);
+    step(&shard, tx, |t, now, sink| {
+        t.core.cancel(now, &headers, sink);
+    });
+    Some(TRUE)
+}

@@ -1,0 +1,190 @@
+//! The registrar (RFC 3261 §10.3, RFC 3327): REGISTER into the location, and the location into destinations.
+
+mod flags;
+mod lookup;
+mod query;
+mod save;
+
+use switchroom_kernel::context::Ctx;
+use switchroom_kernel::module::{Function, Module, Param, Statistic};
+use switchroom_kernel::open::Opening;
+use switchroom_kernel::stats::StatId;
+use switchroom_script::vm::VarAccess;
+use switchroom_wire::sip::Uri;
+
+use crate::usrloc::Location;
+
+/// The module.
+pub static MODULE: Module = Module {
+    name: "registrar",
+    summary: "REGISTER processing and lookup of registered users",
+    needs: &["usrloc", "signaling"],
+    params: &[
+        Param::int("default_expires", "3600", "Seconds when the phone names none"),
+        Param::int("default_q", "0", "Quality when the phone names none, in thousandths"),
+        Param::int("case_sensitive", "1", "User names differ by case"),
+        Param::unset("tcp_persistent_flag", "Message flag that keeps the connection for the time of the binding"),
+        Param::str("realm_prefix", "", "Taken off the domain of the address of record"),
+        Param::int("min_expires", "60", "Shorter bindings are made so long"),
+        Param::int("max_expires", "0", "Longer bindings are cut; 0 for no limit"),
+        Param::str("received_param", "received", "Contact parameter that shows the source address in replies"),
+        Param::unset("received_avp", "AVP that holds the source address of phones behind NAT"),
+        Param::int("retry_after", "0", "Seconds in Retry-After when a binding is refused; 0 for none"),
+        Param::unset("sock_hdr_name", "Header that names the receiving socket"),
+        Param::unset("mcontact_avp", "AVP that holds the Contact to save in a reply route"),
+        Param::unset("attr_avp", "AVP that holds the free attribute of a contact"),
+        Param::unset("gruu_secret", "Secret of temporary GRUUs"),
+        Param::int("disable_gruu", "1", "No GRUU (RFC 5627)"),
+        Param::int("max_contacts", "0", "Contacts per address of record; 0 for no limit"),
+        Param::int("max_username_len", "64", "Longest user part"),
+        Param::int("max_domain_len", "64", "Longest domain"),
+        Param::int("max_aor_len", "256", "Longest address of record"),
+        Param::int("max_contact_len", "255", "Longest Contact URI"),
+        Param::int("allow_dup_cseq", "1", "Take an equal CSeq of the same Call-ID"),
+        Param::int("expires_max_deviation", "0", "Spread expiry by so many seconds"),
+    ],
+    functions: &[
+        Function::new("save", &["str!,[str],[str],[str]"], "RO", save::save, "Process a REGISTER")
+            .prepared(prepare_table),
+        Function::new("lookup", &["str!,[str],[str]"], "RFO", lookup::lookup, "Set destinations from the location")
+            .prepared(prepare_table),
+        Function::new("remove", &["str!,str,[str],[str],[str],[str]"], "RO", query::remove, "Remove contacts")
+            .prepared(prepare_table),
+        Function::new("remove_ip_port", &["str,int,str!,[str]"], "*", query::remove_ip_port, "Remove by address"),
+        Function::new("add_sock_hdr", &["str"], "RFOBL", query::add_sock_hdr, "Name the receiving socket in a header"),
+        Function::new("is_registered", &["str!,[str]"], "RFOBL", query::is_registered, "Test for any contact")
+            .prepared(prepare_table)
+            .formerly(&["registered"]),
+        Function::new(
+            "is_contact_registered",
+            &["str!,[str],[str],[str]"],
+            "RFOBL",
+            query::is_contact_registered,
+            "Test for one contact",
+        )
+        .prepared(prepare_table),
+        Function::new("is_ip_registered", &["str!,[str],var,[var]"], "RFOBL", query::is_ip_registered, "Test for an address")
+            .prepared(prepare_table),
+    ],
+    statistics: &[
+        Statistic::gauge("max_expires", "Value of the parameter"),
+        Statistic::gauge("max_contacts", "Value of the parameter"),
+        Statistic::gauge("default_expire", "Value of the parameter"),
+        Statistic::counter("accepted_regs", "REGISTERs accepted"),
+        Statistic::counter("rejected_regs", "REGISTERs refused"),
+    ],
+    open,
+    ..Module::EMPTY
+};
+
+/// Settings, as the parameters give them.
+///
+/// More than 15 fields: one per parameter.
+pub(crate) struct Registrar {
+    default_expires: u64,
+    default_q: i16,
+    case_sensitive: bool,
+    realm_prefix: String,
+    min_expires: u64,
+    max_expires: u64,
+    received_param: String,
+    received_avp: Option<VarAccess>,
+    attr_avp: Option<VarAccess>,
+    retry_after: i64,
+    sock_hdr_name: Option<String>,
+    max_contacts: usize,
+    max_username_len: usize,
+    max_domain_len: usize,
+    max_aor_len: usize,
+    max_contact_len: usize,
+    allow_dup_cseq: bool,
+    max_deviation: u64,
+    accepted: StatId,
+    rejected: StatId,
+}
+
+fn open(o: &mut Opening<'_>) -> Result<(), String> {
+    let r = Registrar {
+        default_expires: o.int("default_expires").max(0) as u64,
+        default_q: o.int("default_q").clamp(-1, 1000) as i16,
+        case_sensitive: o.on("case_sensitive"),
+        realm_prefix: o.text("realm_prefix"),
+        min_expires: o.int("min_expires").max(0) as u64,
+        max_expires: o.int("max_expires").max(0) as u64,
+        received_param: o.text("received_param"),
+        received_avp: o.variable("received_avp")?,
+        attr_avp: o.variable("attr_avp")?,
+        retry_after: o.int("retry_after"),
+        sock_hdr_name: o.str("sock_hdr_name").filter(|n| !n.is_empty()),
+        max_contacts: o.int("max_contacts").max(0) as usize,
+        max_username_len: o.int("max_username_len").max(1) as usize,
+        max_domain_len: o.int("max_domain_len").max(1) as usize,
+        max_aor_len: o.int("max_aor_len").max(1) as usize,
+        max_contact_len: o.int("max_contact_len").clamp(1, 8000) as usize,
+        allow_dup_cseq: o.on("allow_dup_cseq"),
+        max_deviation: o.int("expires_max_deviation").max(0) as u64,
+        accepted: o.stat("accepted_regs")?,
+        rejected: o.stat("rejected_regs")?,
+    };
+    if !o.on("disable_gruu") {
+        return Err("GRUU is not available; leave disable_gruu at 1".into());
+    }
+    for (name, value) in [
+        ("max_expires", r.max_expires),
+        ("max_contacts", r.max_contacts as u64),
+        ("default_expire", r.default_expires),
+    ] {
+        let value = value as i64;
+        o.kernel.stats.computed("registrar", name, "Value of the parameter", move || value);
+    }
+    o.provide(r);
+    // The tables that the script names exist from the start, so that their rows are loaded.
+    let location = o.kernel.share::<Location>().ok_or("usrloc is not loaded")?;
+    for function in ["save", "lookup", "remove", "is_registered", "is_contact_registered", "is_ip_registered"] {
+        for name in o.kernel.registry.static_args(function, 0) {
+            crate::usrloc::api::table(&location, &String::from_utf8_lossy(&name));
+        }
+    }
+    Ok(())
+}
+
+/// The name of a table must be a plain word.
+fn prepare_table(
+    args: &[switchroom_script::names::StaticArg],
+) -> Result<Option<switchroom_kernel::module::Prepared>, String> {
+    match switchroom_calls::core::functions::static_str(args.first()) {
+        Some(name) if !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') => Ok(None),
+        Some(name) => Err(format!("\"{name}\" is no name of a location table; the usual one is \"location\"")),
+        None => Err("the location table must be given as a plain string".into()),
+    }
+}
+
+/// The address of record of a URI as the location keys it: `user@domain`, or `user` without `use_domain`.
+pub(crate) fn aor(ctx: &Ctx, uri: &[u8]) -> Result<Vec<u8>, &'static str> {
+    let r = ctx.shard.kernel.state::<Registrar>();
+    let u = Uri::parse(uri).map_err(|_| "the URI cannot be read")?;
+    let user = switchroom_wire::sip::scan::percent_decode(u.user.unwrap_or_default());
+    let host = u.host_bare();
+    let host = host.strip_prefix(r.realm_prefix.as_bytes()).unwrap_or(host);
+    let mut out = Vec::with_capacity(user.len() + host.len() + 1);
+    if user.len() > r.max_username_len {
+        return Err("the user part is too long");
+    }
+    if host.len() > r.max_domain_len {
+        return Err("the domain is too long");
+    }
+    out.extend_from_slice(&user);
+    if !r.case_sensitive {
+        out.make_ascii_lowercase();
+    }
+    if ctx.shard.kernel.state::<Location>().use_domain {
+        out.push(b'@');
+        out.extend(host.iter().map(u8::to_ascii_lowercase));
+    } else if user.is_empty() {
+        out.extend(host.iter().map(u8::to_ascii_lowercase));
+    }
+    if out.len() > r.max_aor_len {
+        return Err("the address of record is too long");
+    }
+    Ok(out)
+}

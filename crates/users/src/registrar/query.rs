@@ -1,0 +1,189 @@
+//! Asking the location, and taking contacts out of it, from a script.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use switchroom_calls::core::send::parse_ip;
+use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, TRUE, wait};
+use switchroom_wire::sip::Uri;
+
+use super::{Registrar, aor};
+use crate::usrloc::contact::{Contact, Field};
+use crate::usrloc::table::Table;
+use crate::usrloc::{Location, api};
+
+fn table(ctx: &Ctx, name: &str) -> Option<Arc<Table>> {
+    api::find(ctx.shard.kernel.state::<Location>(), name)
+}
+
+/// The address of record of an argument; without one that of the message (To of a REGISTER, else From).
+fn key(ctx: &Ctx, uri: Option<&[u8]>) -> Option<Vec<u8>> {
+    let own = match uri {
+        Some(u) => u.to_vec(),
+        None => {
+            let request = ctx.request()?;
+            let register = request.method() == switchroom_wire::sip::Method::Register;
+            let n = if register { request.to().ok()? } else { request.from().ok()? };
+            n.uri.to_vec()
+        }
+    };
+    aor(ctx, &own).ok()
+}
+
+fn any(ctx: &Ctx, name: &str, key: &[u8], fits: impl Fn(&Contact) -> bool) -> bool {
+    let now = ctx.shard.kernel.unix();
+    let Some(table) = table(ctx, name) else { return false };
+    table.read(key, |r| r.is_some_and(|r| r.contacts.iter().any(|c| c.is_live(now) && fits(c))))
+}
+
+fn truth(yes: bool) -> Flow {
+    if yes { TRUE } else { FALSE }
+}
+
+pub(super) fn is_registered(c: &mut Call<'_>) -> Flow {
+    let Some(key) = key(c.ctx, c.args.str(1).map(|b| &b[..])) else { return FALSE };
+    truth(any(c.ctx, &c.text(0), &key, |_| true))
+}
+
+/// `is_contact_registered(table[, aor[, contact[, callid]]])`
+pub(super) fn is_contact_registered(c: &mut Call<'_>) -> Flow {
+    let Some(key) = key(c.ctx, c.args.str(1).map(|b| &b[..])) else { return FALSE };
+    let call_id = c.str(3).cloned();
+    let contact = match (c.str(2).cloned(), &call_id) {
+        (Some(uri), _) => Some(uri.to_vec()),
+        (None, Some(_)) => None,
+        (None, None) => {
+            let msg = c.ctx.msg.clone();
+            let first = msg.contacts().flatten().next().map(|n| n.uri.to_vec());
+            first
+        }
+    };
+    let fits = |x: &Contact| {
+        contact.as_ref().is_none_or(|uri| x.uri() == &uri[..])
+            && call_id.as_ref().is_none_or(|id| x.text(Field::CallId) == &id[..])
+    };
+    truth(any(c.ctx, &c.text(0), &key, fits))
+}
+
+/// Address a contact is reached at: that of `received`, else that of its URI.
+fn address(c: &Contact) -> Option<(IpAddr, u16)> {
+    let received = c.text(Field::Received);
+    let uri = Uri::parse(if received.is_empty() { c.uri() } else { received }).ok()?;
+    Some((parse_ip(uri.host)?, uri.port.unwrap_or(5060)))
+}
+
+/// `is_ip_registered(table, [aor], $var(ips)[, $var(port)])`: whether a contact has one of the addresses.
+pub(super) fn is_ip_registered(c: &mut Call<'_>) -> Flow {
+    let Some(key) = key(c.ctx, c.args.str(1).map(|b| &b[..])) else { return FALSE };
+    let Some(var) = c.var(2) else { return FALSE };
+    let mut ips = Vec::new();
+    for i in 0..64 {
+        let at = switchroom_script::vm::VarAccess { index: switchroom_script::vm::Index::At(i), ..var.clone() };
+        let own = if i == 0 { &var } else { &at };
+        match c.ctx.get_var(own).to_bytes().and_then(|t| parse_ip(&t)) {
+            Some(ip) if !ips.contains(&ip) => ips.push(ip),
+            _ => break,
+        }
+    }
+    let port = c.var(3).and_then(|v| c.ctx.get_var(&v).to_int());
+    let fits = |x: &Contact| {
+        address(x).is_some_and(|(ip, p)| ips.contains(&ip) && port.is_none_or(|want| want == i64::from(p)))
+    };
+    truth(any(c.ctx, &c.text(0), &key, fits))
+}
+
+/// `remove(table, aor[, contact[, next_hop[, instance[, domain]]]])`
+pub(super) fn remove(c: &mut Call<'_>) -> Flow {
+    let Some(aor_uri) = c.str(1).cloned() else { return FALSE };
+    // A bare user or user@domain is meant as an address of record too.
+    let uri = if aor_uri.contains(&b':') { aor_uri.to_vec() } else { [b"sip:", &aor_uri[..]].concat() };
+    let Some(key) = key(c.ctx, Some(&uri)) else { return FALSE };
+    let part = |i: usize| c.str(i).filter(|s| !s.is_empty()).cloned();
+    let (contact, next_hop, instance) = (part(2), part(3), part(4));
+    let Some(table) = table(c.ctx, &c.text(0)) else { return FALSE };
+    let fits = move |x: &Contact| {
+        contact.as_ref().is_none_or(|u| x.uri() == &u[..])
+            && instance.as_ref().is_none_or(|i| x.text(Field::Instance) == &i[..])
+            && next_hop.as_ref().is_none_or(|hop| {
+                let ip = parse_ip(hop).or_else(|| parse_ip(Uri::parse(hop).ok()?.host));
+                ip.is_some() && address(x).map(|a| a.0) == ip
+            })
+    };
+    take_out(c.ctx, vec![(table, key)], fits)
+}
+
+/// `remove_ip_port(ip, port, table[, aor])`
+pub(super) fn remove_ip_port(c: &mut Call<'_>) -> Flow {
+    let Some(ip) = c.str(0).and_then(|t| parse_ip(t)) else { return FALSE };
+    let port = c.int(1).unwrap_or(0);
+    let Some(table) = table(c.ctx, &c.text(2)) else { return FALSE };
+    let keys = match c.args.str(3) {
+        Some(uri) => key(c.ctx, Some(uri)).into_iter().collect::<Vec<_>>(),
+        None => {
+            let mut keys = Vec::new();
+            table.retain(|aor, _| {
+                keys.push(aor.to_vec());
+                true
+            });
+            keys
+        }
+    };
+    let fits = move |x: &Contact| {
+        address(x).is_some_and(|(i, p)| i == ip && (port == 0 || port == i64::from(p)))
+    };
+    take_out(c.ctx, keys.into_iter().map(|k| (table.clone(), k)).collect(), fits)
+}
+
+fn take_out(ctx: &mut Ctx, places: Vec<(Arc<Table>, Vec<u8>)>, fits: impl Fn(&Contact) -> bool) -> Flow {
+    let shard = ctx.shard.clone();
+    let mut queries = Vec::new();
+    let mut removed = 0;
+    for (table, key) in places {
+        let has = table.read(&key, |r| r.is_some_and(|r| r.contacts.iter().any(&fits)));
+        if !has {
+            continue;
+        }
+        let changed = api::change(&shard.kernel, Some(shard.worker), &table, &key, |contacts| {
+            let before = contacts.len();
+            contacts.retain(|c| !fits(c));
+            before - contacts.len()
+        });
+        removed += changed.value;
+        queries.extend(changed.queries);
+    }
+    if removed == 0 {
+        return FALSE;
+    }
+    if queries.is_empty() {
+        return TRUE;
+    }
+    wait(api::write(&shard.kernel, queries), |_, written| match written {
+        Ok(()) => TRUE,
+        Err(e) => {
+            tracing::error!("removed contacts could not be deleted from the database: {e}");
+            FALSE
+        }
+    })
+}
+
+/// `add_sock_hdr("X-Socket")`
+pub(super) fn add_sock_hdr(c: &mut Call<'_>) -> Flow {
+    let name = c.text(0);
+    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+        tracing::error!("add_sock_hdr(): \"{name}\" is no header name");
+        return FALSE;
+    }
+    let Some(socket) = c.ctx.shard.kernel.socket(c.ctx.received.socket) else { return FALSE };
+    let line = format!("{name}: {}\r\n", socket.name());
+    c.ctx.edits.append_header(line.into());
+    TRUE
+}
+
+/// The socket a front proxy received a REGISTER on, from the header that `sock_hdr_name` names.
+pub(super) fn socket_from_header(ctx: &Ctx) -> Option<switchroom_kernel::ports::net::SocketId> {
+    let name = ctx.shard.kernel.state::<Registrar>().sock_hdr_name.clone()?;
+    let msg = ctx.msg.clone();
+    let header = msg.headers_by_name(name.as_bytes()).next()?;
+    let text = String::from_utf8_lossy(header.value).into_owned();
+    switchroom_calls::core::functions::find_socket(ctx, text.trim())
+}

@@ -1,0 +1,480 @@
+//! `save()`: a REGISTER changes the bindings of its address of record, or asks for them (RFC 3261 §10.3).
+
+use bytes::Bytes;
+use switchroom_calls::signaling;
+use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, TRUE, wait};
+use switchroom_script::Value;
+use switchroom_script::vm::VarAccess;
+use switchroom_wire::sip::{HeaderId, Message, NameAddr, Uri, scan, uri_eq};
+
+use super::flags::{PathMode, SaveFlags};
+use super::{Registrar, aor};
+use crate::usrloc::contact::{Contact, Field, Sync, Texts};
+use crate::usrloc::table::Contacts;
+use crate::usrloc::{Location, api};
+
+/// Why a REGISTER is refused: code, reason, further headers.
+struct Refusal(u16, &'static str, String);
+
+impl Refusal {
+    fn new(code: u16, reason: &'static str) -> Refusal {
+        Refusal(code, reason, String::new())
+    }
+}
+
+/// One Contact of the REGISTER.
+struct Wanted {
+    uri: Bytes,
+    expires: u64,
+    q: i16,
+    instance: Bytes,
+}
+
+/// What the REGISTER asks for.
+enum Request {
+    /// No Contact: show the bindings.
+    Fetch,
+    /// `Contact: *` with `Expires: 0`.
+    RemoveAll,
+    /// Add, refresh and remove.
+    Update(Vec<Wanted>),
+}
+
+/// What is common to all contacts of one REGISTER.
+struct Common {
+    call_id: Bytes,
+    cseq: u32,
+    user_agent: Bytes,
+    received: Bytes,
+    path: Bytes,
+    attr: Bytes,
+    methods: u32,
+}
+
+/// `save("location"[, flags[, aor[, owner]]])`
+pub(super) fn save(c: &mut Call<'_>) -> Flow {
+    let flags = SaveFlags::parse(&c.text(1));
+    let table = c.text(0);
+    let own_aor = c.str(2).cloned();
+    let ctx = &mut *c.ctx;
+    let outcome = process(ctx, &table, &flags, own_aor);
+    let shard = ctx.shard.clone();
+    let registrar = shard.kernel.state::<Registrar>();
+    match outcome {
+        Ok((queries, contacts)) if queries.is_empty() || flags.memory_only => {
+            accept(ctx, &flags, &contacts);
+            TRUE
+        }
+        Ok((queries, contacts)) => {
+            // The 200 leaves when the database has it, so a crash loses nothing that was acknowledged.
+            wait(api::write(&shard.kernel, queries), move |ctx, written| match written {
+                Ok(()) => {
+                    accept(ctx, &flags, &contacts);
+                    TRUE
+                }
+                Err(e) => {
+                    tracing::error!("a registration could not be written: {e}");
+                    refuse(ctx, &flags, &Refusal::new(500, "Server Internal Error"));
+                    FALSE
+                }
+            })
+        }
+        Err(refusal) => {
+            shard.count(registrar.rejected, 1);
+            refuse(ctx, &flags, &refusal);
+            FALSE
+        }
+    }
+}
+
+type Outcome = Result<(Vec<switchroom_kernel::ports::store::Query>, Vec<u8>), Refusal>;
+
+fn process(ctx: &mut Ctx, table: &str, flags: &SaveFlags, own_aor: Option<Bytes>) -> Outcome {
+    let shard = ctx.shard.clone();
+    let kernel = &shard.kernel;
+    let registrar = kernel.state::<Registrar>();
+    let location = kernel.state::<Location>();
+    let msg = ctx.request().cloned().ok_or_else(|| Refusal::new(500, "No Request"))?;
+    let key = match own_aor {
+        Some(uri) => aor(ctx, &uri),
+        None => match msg.to() {
+            Ok(to) => aor(ctx, to.uri),
+            Err(_) => Err("To cannot be read"),
+        },
+    };
+    let key = key.map_err(|e| {
+        tracing::info!("REGISTER refused: {e}");
+        Refusal::new(400, "Bad Request - Address Of Record")
+    })?;
+    let request = read_contacts(&msg, registrar, flags)?;
+    let common = read_common(ctx, &msg, flags)?;
+    let table = api::table(location, table);
+    let now = kernel.unix();
+    let socket = match flags.socket_header {
+        true => super::query::socket_from_header(ctx).unwrap_or(ctx.received.socket),
+        false => ctx.received.socket,
+    };
+    let (cflags, worker) = (ctx.target.flags, ctx.shard.worker);
+    let mode = flags.matching_mode.unwrap_or(location.matching_mode);
+    let show_received = &registrar.received_param;
+    if matches!(request, Request::Fetch) {
+        let list = table.read(&key, |r| match r {
+            Some(r) => print_contacts(&r.contacts, now, show_received),
+            None => Vec::new(),
+        });
+        return Ok((Vec::new(), list));
+    }
+    let max = flags.max_contacts.unwrap_or(registrar.max_contacts);
+    let changed = api::change(kernel, Some(worker), &table, &key, |contacts| {
+        match &request {
+            Request::Fetch => {}
+            Request::RemoveAll => {
+                check_order(contacts.iter(), &common, now, location, registrar)?;
+                contacts.clear();
+            }
+            Request::Update(list) => {
+                for wanted in list {
+                    let found = position(contacts, wanted, &common, mode);
+                    if let Some(at) = found {
+                        let in_order = check_order(std::iter::once(&contacts[at]), &common, now, location, registrar)?;
+                        if !in_order {
+                            continue;
+                        }
+                    }
+                    match (found, wanted.expires) {
+                        (Some(at), 0) => {
+                            contacts.remove(at);
+                        }
+                        (None, 0) => {}
+                        (Some(at), expires) => {
+                            let c = &mut contacts[at];
+                            c.set_texts(&texts(wanted, &common));
+                            fill(c, wanted, &common, now, expires);
+                            c.socket = Some(socket);
+                            c.cflags = cflags;
+                            if c.sync == Sync::Clean {
+                                c.sync = Sync::Dirty;
+                            }
+                        }
+                        (None, expires) => {
+                            let live = contacts.iter().filter(|c| c.is_live(now)).count();
+                            if max > 0 && live >= max {
+                                if !flags.force {
+                                    return Err(Refusal::new(503, "Too many registered contacts"));
+                                }
+                                remove_oldest(contacts);
+                            }
+                            let mut c = Contact::new(&texts(wanted, &common));
+                            c.id = api::new_id(location);
+                            fill(&mut c, wanted, &common, now, expires);
+                            c.socket = Some(socket);
+                            c.cflags = cflags;
+                            contacts.push(c);
+                        }
+                    }
+                }
+            }
+        }
+        let shown: Vec<u8> = match flags.only_request_contacts {
+            true => {
+                let Request::Update(list) = &request else { return Ok(Vec::new()) };
+                let mine = contacts.iter().filter(|c| list.iter().any(|w| w.uri[..] == *c.uri()));
+                print_contacts(&mine.cloned().collect(), now, show_received)
+            }
+            false => print_contacts(contacts, now, show_received),
+        };
+        Ok(shown)
+    });
+    let list = changed.value?;
+    Ok((changed.queries, list))
+}
+
+/// Call-ID and CSeq of a binding: a request that is older than what we have is refused; `Ok(false)` is a retransmission
+/// that changes nothing.
+fn check_order<'a>(
+    contacts: impl Iterator<Item = &'a Contact>,
+    common: &Common,
+    now: u64,
+    location: &Location,
+    registrar: &Registrar,
+) -> Result<bool, Refusal> {
+    for c in contacts {
+        if c.text(Field::CallId) != &common.call_id[..] {
+            continue;
+        }
+        if common.cseq < c.cseq {
+            return Err(Refusal::new(400, "Invalid CSeq number"));
+        }
+        if common.cseq == c.cseq {
+            if now < c.modified + location.cseq_delay && c.modified != now {
+                return Ok(false);
+            }
+            if !registrar.allow_dup_cseq {
+                return Err(Refusal::new(400, "Invalid CSeq number"));
+            }
+        }
+    }
+    Ok(true)
+}
+
+fn position(contacts: &Contacts, wanted: &Wanted, common: &Common, mode: i64) -> Option<usize> {
+    let same_uri = |c: &Contact| {
+        c.uri() == &wanted.uri[..]
+            || match (Uri::parse(c.uri()), Uri::parse(&wanted.uri)) {
+                (Ok(a), Ok(b)) => uri_eq(&a, &b),
+                _ => false,
+            }
+    };
+    contacts.iter().position(|c| {
+        same_uri(c) && (mode == 0 || c.text(Field::CallId) == &common.call_id[..])
+    })
+}
+
+fn remove_oldest(contacts: &mut Contacts) {
+    if let Some(at) = (0..contacts.len()).min_by_key(|i| contacts[*i].modified) {
+        contacts.remove(at);
+    }
+}
+
+fn texts<'a>(wanted: &'a Wanted, common: &'a Common) -> Texts<'a> {
+    Texts {
+        uri: &wanted.uri,
+        received: &common.received,
+        path: &common.path,
+        user_agent: &common.user_agent,
+        call_id: &common.call_id,
+        instance: &wanted.instance,
+        attr: &common.attr,
+    }
+}
+
+fn fill(c: &mut Contact, wanted: &Wanted, common: &Common, now: u64, expires: u64) {
+    c.expires = now + expires;
+    c.modified = now;
+    c.cseq = common.cseq;
+    c.methods = common.methods;
+    c.q = wanted.q;
+}
+
+// Reading the request -------------------------------------------------------------------------------------------------
+
+fn read_contacts(msg: &Message, r: &Registrar, flags: &SaveFlags) -> Result<Request, Refusal> {
+    let default = match msg.header(HeaderId::Expires) {
+        Some(_) => msg.expires().map_or(r.default_expires, u64::from),
+        None => r.default_expires,
+    };
+    let mut list = Vec::new();
+    let mut star = false;
+    for contact in msg.contacts() {
+        let Ok(n) = contact else { return Err(Refusal::new(400, "Bad Request - Malformed Contact")) };
+        if n.is_star() {
+            star = true;
+            continue;
+        }
+        list.push(read_contact(msg, &n, default, r, flags)?);
+        if list.len() > 64 {
+            return Err(Refusal::new(400, "Bad Request - Too Many Contacts"));
+        }
+    }
+    match (star, list.is_empty()) {
+        (true, true) if default == 0 && msg.header(HeaderId::Expires).is_some() => Ok(Request::RemoveAll),
+        (true, _) => Err(Refusal::new(400, "Bad Request - Contact * Needs Expires 0 And No Other Contact")),
+        (false, true) => Ok(Request::Fetch),
+        (false, false) => Ok(Request::Update(list)),
+    }
+}
+
+fn read_contact(
+    msg: &Message,
+    n: &NameAddr<'_>,
+    default: u64,
+    r: &Registrar,
+    flags: &SaveFlags,
+) -> Result<Wanted, Refusal> {
+    if n.uri.len() > r.max_contact_len {
+        return Err(Refusal::new(400, "Bad Request - Contact Too Long"));
+    }
+    if Uri::parse(n.uri).is_err() {
+        return Err(Refusal::new(400, "Bad Request - Malformed Contact URI"));
+    }
+    let expires = match n.param("expires") {
+        Some(_) => n.expires().map_or(r.default_expires, u64::from),
+        None => default,
+    };
+    let min = flags.min_expires.unwrap_or(r.min_expires);
+    let max = flags.max_expires.unwrap_or(r.max_expires);
+    let expires = match expires {
+        0 => 0,
+        e if e < min => min,
+        e if max > 0 && e > max => max,
+        e => e,
+    };
+    // Spread by a value that stays the same for one contact, so that a phone sees no jumps.
+    let spread = match r.max_deviation {
+        0 => 0,
+        d => n.uri.iter().fold(7u64, |h, b| h.wrapping_mul(31).wrapping_add(u64::from(*b))) % (d + 1),
+    };
+    Ok(Wanted {
+        uri: msg.slice(n.uri),
+        expires: if expires > spread { expires - spread } else { expires },
+        q: match n.param("q") {
+            Some(_) => n.q().map_or(r.default_q, |q| q as i16),
+            None => r.default_q,
+        },
+        instance: msg.slice(n.param("+sip.instance").unwrap_or_default()),
+    })
+}
+
+fn read_common(ctx: &mut Ctx, msg: &Message, flags: &SaveFlags) -> Result<Common, Refusal> {
+    let shard = ctx.shard.clone();
+    let r = shard.kernel.state::<Registrar>();
+    let cseq = msg.cseq().map_err(|_| Refusal::new(400, "Bad Request - Malformed CSeq"))?;
+    let value = |id| msg.header(id).map(|h| msg.slice(h.value)).unwrap_or_default();
+    let path = read_path(msg, flags)?;
+    let mut received = text_of(ctx, r.received_avp.as_ref());
+    if received.is_empty() && flags.path_received {
+        received = path_received(&path);
+    }
+    Ok(Common {
+        call_id: msg.slice(msg.call_id()),
+        cseq: cseq.0,
+        user_agent: value(HeaderId::UserAgent),
+        received,
+        path,
+        attr: text_of(ctx, r.attr_avp.as_ref()),
+        methods: allowed_methods(msg),
+    })
+}
+
+fn text_of(ctx: &mut Ctx, var: Option<&VarAccess>) -> Bytes {
+    match var.map(|v| ctx.get_var(v)) {
+        Some(Value::Str(s)) => s,
+        Some(Value::Int(i)) => i.to_string().into(),
+        _ => Bytes::new(),
+    }
+}
+
+fn read_path(msg: &Message, flags: &SaveFlags) -> Result<Bytes, Refusal> {
+    if flags.path == PathMode::Ignore || msg.header(HeaderId::Path).is_none() {
+        return Ok(Bytes::new());
+    }
+    if flags.path == PathMode::Strict && !supports_path(msg) {
+        return Err(Refusal(420, "Extension Required", "Unsupported: path\r\n".into()));
+    }
+    let mut out = Vec::new();
+    for h in msg.headers_of(HeaderId::Path) {
+        if !out.is_empty() {
+            out.push(b',');
+        }
+        out.extend_from_slice(&h.unfolded());
+    }
+    Ok(out.into())
+}
+
+fn supports_path(msg: &Message) -> bool {
+    let mut options = msg.headers_of(HeaderId::Supported).flat_map(|h| scan::commas(h.value));
+    options.any(|o| o.eq_ignore_ascii_case(b"path"))
+}
+
+/// `received` of the topmost Path URI, as a SIP URI.
+fn path_received(path: &Bytes) -> Bytes {
+    let first = scan::commas(path).next().and_then(|p| NameAddr::parse(p).ok());
+    let uri = first.and_then(|n| Uri::parse(n.uri).ok());
+    let value = uri.and_then(|u| u.param("received")).unwrap_or_default();
+    Bytes::from(scan::percent_decode(value).into_owned())
+}
+
+/// Bits of the methods in Allow; all when the phone does not say.
+pub(super) fn allowed_methods(msg: &Message) -> u32 {
+    let mut mask = 0;
+    let mut said = false;
+    for h in msg.headers_of(HeaderId::Allow) {
+        said = true;
+        for m in scan::commas(h.value) {
+            mask |= method_bit(m);
+        }
+    }
+    if said { mask } else { u32::MAX }
+}
+
+/// Bit of a method in the `methods` column.
+pub(super) fn method_bit(name: &[u8]) -> u32 {
+    const METHODS: [&str; 14] = [
+        "INVITE", "CANCEL", "ACK", "BYE", "INFO", "REGISTER", "SUBSCRIBE", "NOTIFY", "MESSAGE", "OPTIONS", "PRACK",
+        "UPDATE", "REFER", "PUBLISH",
+    ];
+    let known = METHODS.iter().position(|m| m.as_bytes() == name);
+    known.map_or(1 << 31, |bit| 1 << bit)
+}
+
+// Answering -----------------------------------------------------------------------------------------------------------
+
+/// `Contact: <uri>;q=0.5;expires=60;received="sip:..."`, all bindings in one line; empty without any.
+fn print_contacts(contacts: &Contacts, now: u64, received_param: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    for c in contacts.iter().filter(|c| c.is_live(now)) {
+        out.extend_from_slice(if out.is_empty() { b"Contact: <" } else { b", <" });
+        out.extend_from_slice(c.uri());
+        out.push(b'>');
+        if c.q >= 0 && c.q != 0 {
+            out.extend_from_slice(b";q=");
+            out.extend_from_slice(switchroom_calls::core::branches::print_q(i32::from(c.q)).as_bytes());
+        }
+        out.extend_from_slice(b";expires=");
+        let left = if c.expires == 0 { 0 } else { c.expires - now };
+        out.extend_from_slice(itoa::Buffer::new().format(left).as_bytes());
+        let received = c.text(Field::Received);
+        if !received.is_empty() {
+            out.push(b';');
+            out.extend_from_slice(received_param.as_bytes());
+            out.extend_from_slice(b"=\"");
+            out.extend_from_slice(received);
+            out.push(b'"');
+        }
+        let instance = c.text(Field::Instance);
+        if !instance.is_empty() {
+            out.extend_from_slice(b";+sip.instance=");
+            if instance.first() == Some(&b'"') {
+                out.extend_from_slice(instance);
+            } else {
+                out.push(b'"');
+                out.extend_from_slice(instance);
+                out.push(b'"');
+            }
+        }
+    }
+    if !out.is_empty() {
+        out.extend_from_slice(b"\r\n");
+    }
+    out
+}
+
+fn accept(ctx: &mut Ctx, flags: &SaveFlags, contacts: &[u8]) {
+    let shard = ctx.shard.clone();
+    shard.count(shard.kernel.state::<Registrar>().accepted, 1);
+    if flags.no_reply {
+        return;
+    }
+    let mut headers = contacts.to_vec();
+    if let Some(request) = ctx.request()
+        && matches!(flags.path, PathMode::Lazy | PathMode::Strict)
+        && supports_path(request)
+    {
+        for h in request.headers_of(HeaderId::Path) {
+            headers.extend_from_slice(h.line);
+        }
+    }
+    signaling::reply(ctx, 200, b"OK", &headers, None);
+}
+
+fn refuse(ctx: &mut Ctx, flags: &SaveFlags, refusal: &Refusal) {
+    if flags.no_reply {
+        return;
+    }
+    let mut headers = refusal.2.clone();
+    let retry_after = ctx.shard.kernel.state::<Registrar>().retry_after;
+    if retry_after > 0 && refusal.0 >= 500 {
+        headers.push_str(&format!("Retry-After: {retry_after}\r\n"));
+    }
+    signaling::reply(ctx, refusal.0, refusal.1.as_bytes(), headers.as_bytes(), None);
+}

@@ -1,0 +1,225 @@
+//! What other modules may do with locations.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use switchroom_kernel::Kernel;
+use switchroom_kernel::ports::net::BoxFuture;
+use switchroom_kernel::ports::store::{Query, SqlValue, StoreError};
+
+use super::contact::{Contact, Sync};
+use super::events::Change;
+use super::store;
+use super::table::{Contacts, Record, Table, order};
+use super::{Location, WriteMode};
+
+/// The table of that name; made when missing. Modules ask for theirs while they open, so that it is loaded at start.
+pub fn table(location: &Location, name: &str) -> Arc<Table> {
+    if let Some(t) = find(location, name) {
+        return t;
+    }
+    let mut tables = location.tables.write();
+    if let Some(t) = tables.iter().find(|t| t.name == name) {
+        return t.clone();
+    }
+    let t = Arc::new(Table::new(name, location.hash_bits));
+    tables.push(t.clone());
+    t
+}
+
+/// The table of that name, when there is one.
+pub fn find(location: &Location, name: &str) -> Option<Arc<Table>> {
+    location.tables.read().iter().find(|t| t.name == name).cloned()
+}
+
+/// Names of all tables.
+pub fn tables(location: &Location) -> Vec<Arc<Table>> {
+    location.tables.read().clone()
+}
+
+/// A fresh key for a contact.
+pub fn new_id(location: &Location) -> u64 {
+    location.next_id.fetch_add(1, Ordering::Relaxed) & (i64::MAX as u64)
+}
+
+/// What [`change`] gives back: the caller's value, and the statements that make the database follow (empty unless the
+/// mode is write-through).
+pub struct Changed<T> {
+    /// What the closure gave.
+    pub value: T,
+    /// To be run before the change is acknowledged.
+    pub queries: Vec<Query>,
+}
+
+/// Change the contacts of an address of record. The closure works on them as it likes; afterwards they are put in order,
+/// events are raised for what was added, changed or removed, and the database is told as the mode asks.
+///
+/// A contact that the closure changed must have `sync` set to [`Sync::Dirty`]; a new one has [`Sync::New`].
+pub fn change<T>(
+    kernel: &Kernel,
+    worker: Option<usize>,
+    table: &Table,
+    aor: &[u8],
+    work: impl FnOnce(&mut Contacts) -> T,
+) -> Changed<T> {
+    let location = kernel.state::<Location>();
+    let mut told: Vec<(Change, Contact)> = Vec::new();
+    let heard = true;
+    let (value, queries, came, went) = table.change(aor, |record: &mut Record| {
+        let before: Vec<u64> = record.contacts.iter().map(|c| c.id).collect();
+        let old: Vec<Contact> = record.contacts.to_vec();
+        let value = work(&mut record.contacts);
+        order(&mut record.contacts, !location.newest_first);
+        let mut queries = Vec::new();
+        for gone in old.iter().filter(|o| !record.contacts.iter().any(|c| c.id == o.id)) {
+            if gone.sync != Sync::New || location.write == WriteMode::Through {
+                match location.write {
+                    WriteMode::Through => queries.push(delete(location, table, gone.id)),
+                    WriteMode::Back => location.deleted.lock().push((table.name.clone(), gone.id)),
+                    WriteMode::None => {}
+                }
+            }
+            told.push((Change::Delete, gone.clone()));
+        }
+        for c in record.contacts.iter_mut().filter(|c| c.sync != Sync::Clean) {
+            let is_new = !before.contains(&c.id);
+            let same = old.iter().any(|o| o.id == c.id && o.sync == c.sync && o.modified == c.modified && o.cseq == c.cseq);
+            if is_new || !same {
+                told.push((if is_new { Change::Insert } else { Change::Update }, c.clone()));
+                if location.write == WriteMode::Through {
+                    queries.push(upsert(kernel, location, table, aor, c));
+                }
+            }
+            if location.write != WriteMode::Back {
+                c.sync = Sync::Clean;
+            }
+        }
+        let came = before.is_empty() && !record.contacts.is_empty();
+        let went = !before.is_empty() && record.contacts.is_empty();
+        (value, queries, came, went)
+    });
+    if heard {
+        for (what, contact) in &told {
+            location.events.contact(kernel, worker, *what, &table.name, aor, contact);
+        }
+        if came || went {
+            location.events.aor(kernel, worker, came, &table.name, aor);
+        }
+    }
+    Changed { value, queries }
+}
+
+/// Make the database follow. Completes when it is durable; at once when there is nothing to write.
+pub fn write(kernel: &Kernel, queries: Vec<Query>) -> BoxFuture<Result<(), StoreError>> {
+    match &kernel.state::<Location>().store {
+        Some(store) if !queries.is_empty() => store.batch(queries),
+        _ => Box::pin(async { Ok(()) }),
+    }
+}
+
+fn upsert(kernel: &Kernel, location: &Location, table: &Table, aor: &[u8], c: &Contact) -> Query {
+    Query::new(location.columns.upsert(&table.name), store::row(kernel, aor, location.use_domain, c))
+}
+
+fn delete(location: &Location, table: &Table, id: u64) -> Query {
+    Query::new(location.columns.delete(&table.name), vec![SqlValue::Int(id as i64)])
+}
+
+/// Fill a table from the database.
+pub async fn load(kernel: &Arc<Kernel>, name: &str) -> Result<usize, StoreError> {
+    let location = kernel.state::<Location>();
+    let Some(db) = &location.store else { return Ok(0) };
+    let rows = db.fetch(Query::new(location.columns.select(name), Vec::new())).await?;
+    let (rows, bad) = store::read_rows(kernel, location.use_domain, rows);
+    if bad > 0 {
+        tracing::warn!("location table \"{name}\": {bad} rows make no sense and were left out");
+    }
+    let table = table(location, name);
+    let count = rows.len();
+    for (aor, mut contact) in rows {
+        if contact.id == 0 {
+            contact.id = new_id(location);
+        }
+        table.change(&aor, |r| {
+            r.contacts.push(contact);
+            order(&mut r.contacts, !location.newest_first);
+        });
+    }
+    Ok(count)
+}
+
+/// Remove expired contacts.
+pub fn sweep(kernel: &Arc<Kernel>) {
+    let location = kernel.state::<Location>();
+    let now = kernel.unix();
+    for table in tables(location) {
+        let mut gone: Vec<(Vec<u8>, Contact, bool)> = Vec::new();
+        table.retain(|aor, record| {
+            if record.contacts.iter().all(|c| c.is_live(now)) {
+                return true;
+            }
+            let mut dead: Vec<Contact> = Vec::new();
+            record.contacts.retain(|c| {
+                let live = c.is_live(now);
+                if !live {
+                    dead.push(c.clone());
+                }
+                live
+            });
+            let last = record.contacts.is_empty();
+            let count = dead.len();
+            let with_end = dead.into_iter().enumerate();
+            gone.extend(with_end.map(|(i, c)| (aor.to_vec(), c, last && i + 1 == count)));
+            !(last && record.keys.is_empty())
+        });
+        for (aor, contact, last) in gone {
+            if location.write != WriteMode::None {
+                location.deleted.lock().push((table.name.clone(), contact.id));
+            }
+            location.events.contact(kernel, None, Change::Delete, &table.name, &aor, &contact);
+            if last {
+                location.events.aor(kernel, None, false, &table.name, &aor);
+            }
+        }
+    }
+}
+
+/// Write what memory has and the database has not.
+pub async fn flush(kernel: &Arc<Kernel>) {
+    let location = kernel.state::<Location>();
+    let Some(db) = &location.store else { return };
+    if location.write == WriteMode::None {
+        return;
+    }
+    let deleted = std::mem::take(&mut *location.deleted.lock());
+    let mut queries: Vec<Query> = Vec::new();
+    for (name, id) in &deleted {
+        let sql = location.columns.delete(name);
+        queries.push(Query::new(sql, vec![SqlValue::Int(*id as i64)]));
+    }
+    let mut marked: Vec<(Arc<Table>, Vec<u8>, u64, u64)> = Vec::new();
+    for table in tables(location) {
+        table.retain(|aor, record| {
+            for c in record.contacts.iter_mut().filter(|c| c.sync != Sync::Clean) {
+                queries.push(upsert(kernel, location, &table, aor, c));
+                marked.push((table.clone(), aor.to_vec(), c.id, c.modified));
+                c.sync = Sync::Clean;
+            }
+            true
+        });
+    }
+    for chunk in queries.chunks(1000) {
+        if let Err(e) = db.batch(chunk.to_vec()).await {
+            tracing::error!("locations could not be written: {e}; they are tried again");
+            location.deleted.lock().extend(deleted);
+            for (table, aor, id, _) in &marked {
+                table.change(aor, |r| {
+                    for c in r.contacts.iter_mut().filter(|c| c.id == *id) {
+                        c.sync = Sync::Dirty;
+                    }
+                });
+            }
+            return;
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The seven events of user location.
+
+use bytes::Bytes;
+use switchroom_kernel::Kernel;
+use switchroom_kernel::events::EventId;
+use switchroom_kernel::module::EventDecl;
+use switchroom_script::Value;
+
+use super::contact::{Contact, Field};
+
+const CONTACT: &[&str] = &[
+    "domain",
+    "aor",
+    "uri",
+    "received",
+    "path",
+    "qval",
+    "user_agent",
+    "socket",
+    "bflags",
+    "expires",
+    "callid",
+    "cseq",
+    "attr",
+    "latency",
+    "shtag",
+];
+
+/// The table.
+pub(super) static EVENTS: &[EventDecl] = &[
+    EventDecl { name: "E_UL_AOR_INSERT", attrs: &["domain", "aor"], help: "The first contact of an address came" },
+    EventDecl { name: "E_UL_AOR_DELETE", attrs: &["domain", "aor"], help: "The last contact of an address went" },
+    EventDecl { name: "E_UL_CONTACT_INSERT", attrs: CONTACT, help: "A contact was added" },
+    EventDecl { name: "E_UL_CONTACT_UPDATE", attrs: CONTACT, help: "A contact was registered again" },
+    EventDecl { name: "E_UL_CONTACT_DELETE", attrs: CONTACT, help: "A contact went or expired" },
+];
+
+/// Their numbers.
+#[derive(Clone, Copy)]
+pub struct Ids {
+    aor_insert: EventId,
+    aor_delete: EventId,
+    insert: EventId,
+    update: EventId,
+    delete: EventId,
+}
+
+/// What happened to a contact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Added.
+    Insert,
+    /// Registered again.
+    Update,
+    /// Removed or expired.
+    Delete,
+}
+
+impl Ids {
+    pub(super) fn find(kernel: &Kernel) -> Ids {
+        let id = |name| kernel.events.publish(name, &[]);
+        Ids {
+            aor_insert: id("E_UL_AOR_INSERT"),
+            aor_delete: id("E_UL_AOR_DELETE"),
+            insert: id("E_UL_CONTACT_INSERT"),
+            update: id("E_UL_CONTACT_UPDATE"),
+            delete: id("E_UL_CONTACT_DELETE"),
+        }
+    }
+
+    /// Tell of a contact.
+    pub(super) fn contact(
+        &self,
+        kernel: &Kernel,
+        worker: Option<usize>,
+        change: Change,
+        table: &str,
+        aor: &[u8],
+        c: &Contact,
+    ) {
+        let id = match change {
+            Change::Insert => self.insert,
+            Change::Update => self.update,
+            Change::Delete => self.delete,
+        };
+        if !kernel.events.heard(id) {
+            return;
+        }
+        let text = |t: &[u8]| Value::Str(Bytes::copy_from_slice(t));
+        let socket = c.socket.and_then(|s| kernel.socket(s)).map(|s| s.name()).unwrap_or_default();
+        let values = vec![
+            text(table.as_bytes()),
+            text(aor),
+            text(c.uri()),
+            text(c.text(Field::Received)),
+            text(c.text(Field::Path)),
+            Value::Int(i64::from(c.q.max(-1))),
+            text(c.text(Field::UserAgent)),
+            Value::Str(socket.into()),
+            Value::Int(i64::from(c.cflags)),
+            Value::Int(c.expires as i64),
+            text(c.text(Field::CallId)),
+            Value::Int(i64::from(c.cseq)),
+            text(c.text(Field::Attr)),
+            Value::Int(0),
+            Value::Str(Bytes::new()),
+        ];
+        kernel.events.raise(id, values, worker);
+    }
+
+    /// Tell of an address of record that came or went.
+    pub(super) fn aor(&self, kernel: &Kernel, worker: Option<usize>, came: bool, table: &str, aor: &[u8]) {
+        let id = if came { self.aor_insert } else { self.aor_delete };
+        if kernel.events.heard(id) {
+            let text = |t: &[u8]| Value::Str(Bytes::copy_from_slice(t));
+            kernel.events.raise(id, vec![text(table.as_bytes()), text(aor)], worker);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The location table in memory: address of record to its contacts.
+//!
+//! Workers share it, since a caller's worker is not the callee's. It is cut into many parts with a lock each; a lock is
+//! held for one look or one change, never across a wait.
+
+use std::hash::{BuildHasher, Hash};
+
+use foldhash::fast::RandomState;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use super::contact::Contact;
+
+/// Contacts of one address of record, best first: by q, then newest.
+pub type Contacts = SmallVec<[Contact; 1]>;
+
+/// One address of record.
+#[derive(Clone, Debug, Default)]
+pub struct Record {
+    /// Its contacts.
+    pub contacts: Contacts,
+    /// Free key-value pairs of the script's (`ul_add_key`).
+    pub keys: Vec<(Box<str>, Box<str>)>,
+}
+
+/// One table (`"location"`).
+pub struct Table {
+    /// Its name, also that of the SQL table.
+    pub name: String,
+    hasher: RandomState,
+    parts: Box<[Mutex<Part>]>,
+}
+
+type Part = std::collections::HashMap<Box<[u8]>, Record, RandomState>;
+
+impl Table {
+    /// A table of `2^bits` parts.
+    pub fn new(name: &str, bits: u32) -> Table {
+        let parts = 1usize << bits.clamp(4, 16);
+        Table {
+            name: name.to_owned(),
+            hasher: RandomState::default(),
+            parts: (0..parts).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    fn part(&self, aor: &[u8]) -> &Mutex<Part> {
+        let hash = self.hasher.hash_one(AsKey(aor));
+        &self.parts[(hash >> 40) as usize & (self.parts.len() - 1)]
+    }
+
+    /// Look at the record of `aor`.
+    pub fn read<T>(&self, aor: &[u8], look: impl FnOnce(Option<&Record>) -> T) -> T {
+        look(self.part(aor).lock().get(aor))
+    }
+
+    /// Change the record of `aor`; it is made when missing and goes when nothing is left in it.
+    pub fn change<T>(&self, aor: &[u8], change: impl FnOnce(&mut Record) -> T) -> T {
+        let mut part = self.part(aor).lock();
+        let record = match part.get_mut(aor) {
+            Some(r) => r,
+            None => part.entry(aor.into()).or_default(),
+        };
+        let result = change(record);
+        if record.contacts.is_empty() && record.keys.is_empty() {
+            part.remove(aor);
+        }
+        result
+    }
+
+    /// Visit every record, part by part; `keep` false removes it.
+    pub fn retain(&self, mut keep: impl FnMut(&[u8], &mut Record) -> bool) {
+        for part in &self.parts {
+            part.lock().retain(|aor, record| keep(aor, record));
+        }
+    }
+
+    /// Number of parts.
+    pub fn parts(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Number of records.
+    pub fn len(&self) -> usize {
+        self.parts.iter().map(|p| p.lock().len()).sum()
+    }
+
+    /// Whether there is no record.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+struct AsKey<'a>(&'a [u8]);
+
+impl Hash for AsKey<'_> {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write(self.0);
+    }
+}
+
+/// Put contacts into the order in which they are tried: by q, then by last change.
+pub fn order(contacts: &mut Contacts, oldest_first: bool) {
+    contacts.sort_by(|a, b| {
+        let time = if oldest_first { a.modified.cmp(&b.modified) } else { b.modified.cmp(&a.modified) };
+        b.q.cmp(&a.q).then(time)
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::contact::Texts;
+    use super::*;
+
+    #[test]
+    fn an_empty_record_goes() {
+        let t = Table::new("location", 4);
+        t.change(b"a", |r| r.contacts.push(Contact::new(&Texts::default())));
+        assert_eq!(t.len(), 1);
+        assert!(t.read(b"a", |r| r.is_some()));
+        t.change(b"a", |r| r.contacts.clear());
+        assert!(t.is_empty());
+    }
+
+    #[test]
+    fn contacts_are_ordered_by_q_and_then_by_age() {
+        let make = |q, modified| Contact { q, modified, ..Contact::new(&Texts::default()) };
+        let mut c: Contacts = [make(500, 1), make(1000, 1), make(500, 2)].into_iter().collect();
+        order(&mut c, false);
+        let seen: Vec<_> = c.iter().map(|c| (c.q, c.modified)).collect();
+        assert_eq!(seen, [(1000, 1), (500, 2), (500, 1)]);
+    }
+}
