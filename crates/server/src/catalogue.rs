@@ -4,7 +4,12 @@ use switchroom_kernel::Module;
 
 /// All modules, by floor.
 pub fn modules() -> Vec<&'static Module> {
-    let floors = [switchroom_data::MODULES, switchroom_calls::MODULES, switchroom_users::MODULES];
+    let floors = [
+        switchroom_data::MODULES,
+        switchroom_calls::MODULES,
+        switchroom_users::MODULES,
+        switchroom_watch::MODULES,
+    ];
     floors.into_iter().flatten().copied().collect()
 }
 
