@@ -15,7 +15,6 @@ use switchroom_kernel::avp::Avps;
 use switchroom_kernel::context::{Ctx, LateEdit, Notes, Received, Target, TxHandle};
 use switchroom_kernel::open::Opening;
 use switchroom_kernel::ports::net::{ConnId, SocketId};
-use switchroom_kernel::shard::Shard;
 use switchroom_kernel::stats::StatId;
 use switchroom_script::{Program, RouteId};
 use switchroom_wire::sip::{Edits, Message};

@@ -1,0 +1,50 @@
+//! What the tests need and cargo does not bring: programs from Debian packages, and nextest.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::run::cargo;
+
+/// A Debian package and what it is there for.
+const PACKAGES: &[(&str, &str)] = &[
+    ("sip-tester", "sipp, which plays call flows against the running program"),
+    ("baresip-core", "a real phone"),
+    ("sqlite3", "reading databases beside the program"),
+];
+
+/// Installs what is missing, and says so.
+pub fn install() -> Result<(), String> {
+    let missing: Vec<_> = PACKAGES.iter().filter(|(name, _)| !is_installed(name)).collect();
+    if !missing.is_empty() {
+        for (name, purpose) in &missing {
+            println!("installing the Debian package {name}: {purpose}");
+        }
+        let names: Vec<&str> = missing.iter().map(|(name, _)| *name).collect();
+        apt(&["update", "-qq"])?;
+        apt(&[&["install", "-qq", "-y", "--no-install-recommends"], &names[..]].concat())?;
+    }
+    let mut nextest = Command::new("cargo");
+    nextest.args(["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null());
+    if !nextest.status().is_ok_and(|status| status.success()) {
+        println!("installing cargo-nextest, which runs the tests");
+        cargo(Path::new("/"), &["install", "--locked", "cargo-nextest"])?;
+    }
+    Ok(())
+}
+
+fn is_installed(package: &str) -> bool {
+    let asked = Command::new("dpkg-query").args(["-W", "-f", "${db:Status-Status}", package]).output();
+    asked.is_ok_and(|answer| answer.stdout == b"installed")
+}
+
+fn apt(args: &[&str]) -> Result<(), String> {
+    let mut command = Command::new("apt-get");
+    command.args(args).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => {
+            Err(format!("apt-get {}: {status}; run it as root once, then again this task", args.join(" ")))
+        }
+        Err(e) => Err(format!("apt-get {}: {e}; install the packages named above by hand", args.join(" "))),
+    }
+}
