@@ -2,10 +2,11 @@
 //!
 //! Adding a module is one folder and one line in [`MODULES`].
 
+pub mod auth;
 pub mod registrar;
 pub mod usrloc;
 
 use switchroom_kernel::Module;
 
 /// The modules of this floor.
-pub static MODULES: &[&Module] = &[&registrar::MODULE, &usrloc::MODULE];
+pub static MODULES: &[&Module] = &[&auth::MODULE, &registrar::MODULE, &usrloc::MODULE];
