@@ -414,7 +414,7 @@ fn print_contacts(contacts: &Contacts, now: u64, received_param: &str) -> Vec<u8
         out.extend_from_slice(if out.is_empty() { b"Contact: <" } else { b", <" });
         out.extend_from_slice(c.uri());
         out.push(b'>');
-        if c.q >= 0 && c.q != 0 {
+        if c.q > 0 {
             out.extend_from_slice(b";q=");
             out.extend_from_slice(switchroom_calls::core::branches::print_q(i32::from(c.q)).as_bytes());
         }
