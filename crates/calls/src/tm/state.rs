@@ -148,6 +148,8 @@ pub enum TxEvent<'a> {
     Sending {
         /// Its code.
         code: u16,
+        /// Its reason phrase.
+        reason: &'a [u8],
         /// The received reply.
         relayed: Option<&'a Message>,
         /// Branch it came from.
@@ -170,7 +172,8 @@ pub enum TxEvent<'a> {
 
 /// A module that follows a transaction (accounting, dialogs).
 pub trait Watch {
-    /// Something happened. The context holds the request with the transaction's AVPs and flags; changes to them are kept.
+    /// Something happened. The context holds the request with the transaction's AVPs, flags and notes; changes to them are
+    /// kept.
     fn event(&self, ctx: &mut Ctx, event: &TxEvent<'_>);
 }
 
