@@ -10,6 +10,7 @@ pub mod rr;
 pub mod signaling;
 pub mod sipmsgops;
 pub mod sl;
+pub mod textops;
 pub mod tm;
 
 use switchroom_kernel::Module;
@@ -25,5 +26,6 @@ pub static MODULES: &[&Module] = &[
     &signaling::MODULE,
     &sipmsgops::MODULE,
     &sl::MODULE,
+    &textops::MODULE,
     &tm::MODULE,
 ];
