@@ -591,6 +591,10 @@ fn relay_cancel(ctx: &mut Ctx, flags: RelayFlags) -> Option<Flow> {
     if !send::reply(ctx, 200, b"canceling", Some(&tag), &[], None) {
         return Some(FALSE);
     }
+    // The CANCEL has no transaction of its own; those who follow it hear of its only reply here.
+    for w in api::take_followers(ctx) {
+        w.event(ctx, &TxEvent::Sending { code: 200, reason: b"canceling", relayed: None, branch: None });
+    }
     replies::tell(&shard, tx, &TxEvent::Cancelled);
     step(&shard, tx, |t, now, sink| {
         t.core.cancel(now, &headers, sink);
