@@ -5,10 +5,11 @@
 pub mod httpd;
 pub mod mi_fifo;
 pub mod mi_http;
+pub mod statistics;
 #[cfg(test)]
 mod testing;
 
 use switchroom_kernel::Module;
 
 /// The modules of this floor.
-pub static MODULES: &[&Module] = &[&httpd::MODULE, &mi_fifo::MODULE, &mi_http::MODULE];
+pub static MODULES: &[&Module] = &[&httpd::MODULE, &mi_fifo::MODULE, &mi_http::MODULE, &statistics::MODULE];
