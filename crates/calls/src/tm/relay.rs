@@ -86,7 +86,7 @@ pub(super) fn make(ctx: &mut Ctx) -> Made {
         notes: Default::default(),
     };
     let nonce = part.random() as u32;
-    let Some(new) = part.table(|t| t.insert(&server_key, None, nonce, tx)) else {
+    let Some(new) = part.table(|t| t.insert(&server_key, None, nonce, Box::new(tx))) else {
         tracing::error!("the table of transactions is full");
         return Made::Refused;
     };
