@@ -86,7 +86,7 @@ pub(super) fn make(ctx: &mut Ctx) -> Made {
         notes: Default::default(),
     };
     let nonce = part.random() as u32;
-    let Some(new) = part.table(|t| t.insert(&server_key, None, nonce, tx)) else {
+    let Some(new) = part.table(|t| t.insert(&server_key, None, nonce, Box::new(tx))) else {
         tracing::error!("the table of transactions is full");
         return Made::Refused;
     };
@@ -359,7 +359,7 @@ fn add_one(ctx: &mut Ctx, tx: Id, plan: Plan, no_failover: bool) -> Result<(), i
         tracing::info!("a branch was not added: {e}");
         match e {
             AddError::Final | AddError::Cancelled | AddError::Blocked => -3,
-            AddError::TooMany | AddError::NotInvite => -1,
+            AddError::TooMany => -1,
         }
     })
 }

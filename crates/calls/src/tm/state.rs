@@ -229,7 +229,8 @@ pub struct Tx {
 
 /// The transactions of one worker.
 pub struct Transactions {
-    table: RefCell<Table<Tx>>,
+    /// Boxed, so that the table stays small when it grows.
+    table: RefCell<Table<Box<Tx>>>,
     wheel: RefCell<Option<Wheel>>,
     /// When the wheel was looked at last.
     ticked: Cell<Option<Instant>>,
@@ -261,11 +262,11 @@ impl Transactions {
 
     /// Look at or change one transaction. No script and no other module may run inside.
     pub fn with<T>(&self, id: Id, work: impl FnOnce(&mut Tx) -> T) -> Option<T> {
-        self.table.borrow_mut().get_mut(id).map(work)
+        self.table.borrow_mut().get_mut(id).map(|tx| work(tx))
     }
 
     /// Look at the table.
-    pub fn table<T>(&self, work: impl FnOnce(&mut Table<Tx>) -> T) -> T {
+    pub fn table<T>(&self, work: impl FnOnce(&mut Table<Box<Tx>>) -> T) -> T {
         work(&mut self.table.borrow_mut())
     }
 
