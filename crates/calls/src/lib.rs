@@ -3,6 +3,7 @@
 //! Adding a module is one folder and one line in [`MODULES`].
 
 pub mod core;
+pub mod event_routing;
 pub mod maxfwd;
 pub mod options;
 pub mod proto;
@@ -18,6 +19,7 @@ use switchroom_kernel::Module;
 /// The modules of this floor. `core` is always loaded; the others when a script names them.
 pub static MODULES: &[&Module] = &[
     &core::MODULE,
+    &event_routing::MODULE,
     &maxfwd::MODULE,
     &options::MODULE,
     &proto::UDP,

@@ -359,7 +359,7 @@ fn add_one(ctx: &mut Ctx, tx: Id, plan: Plan, no_failover: bool) -> Result<(), i
         tracing::info!("a branch was not added: {e}");
         match e {
             AddError::Final | AddError::Cancelled | AddError::Blocked => -3,
-            AddError::TooMany | AddError::NotInvite => -1,
+            AddError::TooMany => -1,
         }
     })
 }

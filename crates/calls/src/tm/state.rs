@@ -231,6 +231,8 @@ pub struct Tx {
 pub struct Transactions {
     table: RefCell<Table<Tx>>,
     wheel: RefCell<Option<Wheel>>,
+    /// When the wheel was looked at last.
+    ticked: Cell<Option<Instant>>,
     random: Cell<u64>,
 }
 
@@ -242,6 +244,7 @@ impl Transactions {
         Transactions {
             table: RefCell::new(Table::new(MAX_TRANSACTIONS, seed)),
             wheel: RefCell::new(None),
+            ticked: Cell::new(None),
             random: Cell::new(seed | 1),
         }
     }
@@ -270,7 +273,10 @@ impl Transactions {
     pub fn schedule(&self, id: Id, now: Instant) {
         let deadline = self.with(id, |tx| tx.core.deadline()).flatten();
         let mut wheel = self.wheel.borrow_mut();
-        let wheel = wheel.get_or_insert_with(|| Wheel::new(now, TICK, 8192));
+        let wheel = wheel.get_or_insert_with(|| {
+            self.ticked.set(Some(now));
+            Wheel::new(now, TICK, 8192)
+        });
         wheel.set(id.slot, deadline);
     }
 
@@ -286,15 +292,17 @@ impl Transactions {
         let mut slots: SmallVec<[u32; 16]> = SmallVec::new();
         if let Some(wheel) = self.wheel.borrow_mut().as_mut() {
             wheel.advance(now, |slot| slots.push(slot));
+            self.ticked.set(Some(now));
         }
         let table = self.table.borrow();
         slots.into_iter().filter_map(|slot| table.id_at(slot)).collect()
     }
 
-    /// When to look again.
-    pub fn next(&self, now: Instant) -> Option<Instant> {
+    /// When to look again: a moment that stays where it is until then.
+    pub fn next(&self) -> Option<Instant> {
         let wheel = self.wheel.borrow();
-        wheel.as_ref().filter(|w| w.armed() > 0).map(|_| now + TICK)
+        wheel.as_ref().filter(|w| w.armed() > 0)?;
+        self.ticked.get().map(|last| last + TICK)
     }
 }
 

@@ -1,0 +1,12 @@
+//! Money modules: accounting.
+//!
+//! Adding a module is one folder and one line in [`MODULES`].
+
+pub mod acc;
+#[cfg(test)]
+mod testing;
+
+use switchroom_kernel::Module;
+
+/// The modules of this floor.
+pub static MODULES: &[&Module] = &[&acc::MODULE];
