@@ -351,3 +351,66 @@ fn domains_are_asked_for_or_kept() {
         );
     }
 }
+
+#[test]
+fn replies_are_changed_on_their_way_back() {
+    let script = format!(
+        r#"{MODULES}
+        route {{
+            append_to_reply("X-Late: 1\r\n");
+            t_on_reply("r");
+            t_on_failure("f");
+            $du = "sip:127.0.0.1:5090";
+            t_relay();
+        }}
+        onreply_route[r] {{
+            if ($rs == 183) {{
+                change_reply_status(180, "Ringing");
+                if ($(<request>sdp) != NULL && !has_body())
+                    append_hf("X-Seen: $(<request>sdp.line(m=audio/[1]))\r\n");
+            }}
+        }}
+        failure_route[f] {{
+            t_reply(480, "Gone");
+        }}"#
+    );
+    let house = House::start(&script, no_database);
+    let request = house.one(&invite("sip:bob@b.org", ""));
+    let reply = |status: &str| {
+        let kept = ["Via", "From", "To", "Call-ID", "CSeq"];
+        let lines = request.lines().filter(|l| kept.iter().any(|k| l.starts_with(&format!("{k}:"))));
+        let head: String = lines.map(|l| format!("{l}\r\n")).collect();
+        format!(
+            "SIP/2.0 {status}\r\n{}Content-Length: 0\r\n\r\n",
+            head.replace("<sip:bob@b.org>", "<sip:bob@b.org>;tag=2")
+        )
+    };
+    let ringing = house.one(&reply("183 Progress"));
+    assert!(ringing.starts_with("SIP/2.0 180 Ringing\r\n"), "{ringing}");
+    assert_eq!(header(&ringing, "X-Seen"), Some("4000"));
+    assert!(header(&ringing, "X-Late").is_none());
+    let all = house.take(&reply("486 Busy"));
+    let last = all.iter().find(|m| m.starts_with("SIP/2.0 480 Gone")).unwrap_or_else(|| panic!("{all:#?}"));
+    assert_eq!(header(last, "X-Late"), Some("1"), "{last}");
+}
+
+#[test]
+fn call_sites_that_cannot_work_are_found_at_load() {
+    use switchroom_kernel::load::{Source, load};
+    let catalogue: Vec<_> =
+        switchroom_calls::MODULES.iter().chain(switchroom_users::MODULES).copied().collect();
+    for (call, says) in [
+        (r#"is_method("");"#, "method"),
+        (r#"search("(");"#, "expression"),
+        (r#"subst("/a/b");"#, "/expression/replacement/flags"),
+        (r#"subst("/(/b/");"#, "group"),
+        (r#"www_challenge();"#, "www_challenge"),
+    ] {
+        let script =
+            format!("socket=udp:127.0.0.1:5060\n{MODULES}loadmodule \"auth.so\"\nroute {{ {call} }}");
+        let source = Source::Text("test.cfg".into(), script.as_bytes().into());
+        let Err(errors) = load(&source, &catalogue, &["core"]) else { panic!("{call} was accepted") };
+        let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert!(text.join("\n").contains(says), "{call}: {text:?}");
+    }
+}
