@@ -414,3 +414,37 @@ fn call_sites_that_cannot_work_are_found_at_load() {
         assert!(text.join("\n").contains(says), "{call}: {text:?}");
     }
 }
+
+#[test]
+fn a_script_of_an_older_release_loads_and_works() {
+    fn table(sql: &str, args: &[SqlValue]) -> Result<Vec<Vec<SqlValue>>, StoreError> {
+        assert_eq!(sql, "SELECT username, domain FROM subscriber WHERE username = ? AND domain = ?");
+        let found = args[0] == SqlValue::from("bob");
+        Ok(if found { vec![vec![args[0].clone(), args[1].clone()]] } else { Vec::new() })
+    }
+    let script = format!(
+        r#"{MODULES}
+        loadmodule "auth.so"
+        loadmodule "auth_db.so"
+        loadmodule "uri.so"
+        modparam("uri", "use_uri_table", 0)
+        modparam("auth_db", "calculate_ha1", yes)
+        modparam("auth_db", "password_column", "password")
+        route {{
+            remove_hf("X-*", "g");
+            if (is_method("REGISTER") && !db_check_to()) {{
+                www_challenge("", "0");
+                exit;
+            }}
+            if (db_does_uri_exist())
+                sl_send_reply("480", "Offline");
+            else
+                sl_send_reply("404", "Not found");
+        }}"#
+    );
+    let house = House::start(&script, table);
+    assert!(house.one(&invite("sip:bob@b.org", "")).starts_with("SIP/2.0 480 "));
+    assert!(house.one(&invite("sip:none@b.org", "")).starts_with("SIP/2.0 404 "));
+    let challenge = house.one(&register(1, ""));
+    assert!(challenge.starts_with("SIP/2.0 401 ") && !challenge.contains("qop"), "{challenge}");
+}
