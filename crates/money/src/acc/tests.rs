@@ -197,11 +197,27 @@ fn flags_of_older_scripts_do_the_same() {
 #[test]
 fn cancels_are_accounted_only_when_asked_for() {
     let routes = "route { do_accounting(\"db\", \"failed\"); t_relay(); exit; }";
-    let h = house("", routes);
+    for (params, expected) in [("", 0), ("modparam(\"acc\", \"report_cancels\", 1)", 1)] {
+        let h = house(params, routes);
+        call(&h, "c1", &["180 Ringing"]);
+        h.receive(6000, &request("CANCEL", "c1").replace("c1CANCEL", "c1INVITE"));
+        let of_cancel = rows(&h, "acc").into_iter().filter(|r| r[0] == "CANCEL").count();
+        assert_eq!(of_cancel, expected, "{params}");
+    }
+}
+
+#[test]
+fn a_cancelled_call_is_missed_with_487() {
+    let h = house("", RELAY);
     call(&h, "c1", &["180 Ringing"]);
     h.receive(6000, &request("CANCEL", "c1").replace("c1CANCEL", "c1INVITE"));
-    let methods: Vec<_> = rows(&h, "acc").into_iter().map(|r| r[0].clone()).collect();
-    assert!(!methods.contains(&"CANCEL".to_owned()), "{methods:?}");
+    let cancel = h.sent_to(7000);
+    assert!(cancel.starts_with("CANCEL"), "{cancel}");
+    h.receive(7000, &reply(&cancel, "200 OK", ""));
+    h.receive(7000, &reply(&cancel.replace("1 CANCEL", "1 INVITE"), "487 Request Terminated", ""));
+    let missed = rows(&h, "missed_calls");
+    assert_eq!((missed.len(), missed[0][4].as_str()), (1, "487"));
+    assert_eq!(rows(&h, "acc").len(), 1);
 }
 
 #[test]
