@@ -8,7 +8,7 @@ use switchroom_kernel::names::FlagKind;
 use switchroom_kernel::{Kernel, Shard, oneshot};
 
 use super::follow::{end, hang_up};
-use super::state::{Dialog, DialogModule, Dialogs, Leg, parse_did};
+use super::state::{Dialog, DialogModule, Dialogs, Leg, State, parse_did};
 
 /// The table.
 pub(super) static COMMANDS: &[Command] = &[
@@ -117,7 +117,9 @@ async fn collect(
         let fits = fits.clone();
         let posted = kernel.on_worker(worker, move |shard: &Rc<Shard>| {
             let part = shard.part::<Dialogs>();
-            let one = |id| part.with(id, |d| fits(d).then(|| as_json(&shard.kernel, d, whole))).flatten();
+            // One that is over only stays for the scripts of its last requests.
+            let listed = |d: &Dialog| d.state < State::Deleted && fits(d);
+            let one = |id| part.with(id, |d| listed(d).then(|| as_json(&shard.kernel, d, whole))).flatten();
             answer.send(part.ids().into_iter().filter_map(one).collect());
         });
         if posted {
