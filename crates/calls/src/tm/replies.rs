@@ -138,6 +138,9 @@ fn routed_now(mut ctx: Box<Ctx>) {
         return;
     }
     step(&shard, tx, |t, now, sink| t.core.process(now, index, reply, sink));
+    if code >= 200 {
+        shard.part::<Transactions>().lighten(tx);
+    }
 }
 
 /// Do what the machines say.
@@ -386,7 +389,7 @@ pub(super) fn context(shard: &Rc<Shard>, tx: Id, route: RouteType) -> Option<Box
 fn fill(ctx: &mut Ctx, t: &mut Tx, take: bool) {
     if take && ctx.route == RouteType::Failure {
         ctx.avps = t.avps.clone();
-        ctx.edits = t.edits.clone();
+        ctx.edits = t.edits.as_deref().cloned().unwrap_or_default();
         ctx.late_edits = t.late_edits.clone();
         ctx.target = t.target.clone();
         ctx.advertised = t.advertised.clone();

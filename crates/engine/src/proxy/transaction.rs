@@ -240,6 +240,12 @@ impl<R: AsRef<Message>, D> Transaction<R, D> {
         self.settings.invite && self.server.is_final() && self.last_code >= 300
     }
 
+    /// Whether a request or failure route runs, or may still wait.
+    #[must_use]
+    pub fn in_route(&self) -> bool {
+        self.in_route
+    }
+
     /// The code of the last reply sent; 0 before.
     #[must_use]
     pub fn last_code(&self) -> u16 {
