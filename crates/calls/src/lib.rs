@@ -5,8 +5,10 @@
 pub mod core;
 pub mod maxfwd;
 pub mod options;
+pub mod proto;
 pub mod rr;
 pub mod signaling;
+pub mod sipmsgops;
 pub mod sl;
 pub mod tm;
 
@@ -17,8 +19,11 @@ pub static MODULES: &[&Module] = &[
     &core::MODULE,
     &maxfwd::MODULE,
     &options::MODULE,
+    &proto::UDP,
+    &proto::TCP,
     &rr::MODULE,
     &signaling::MODULE,
+    &sipmsgops::MODULE,
     &sl::MODULE,
     &tm::MODULE,
 ];

@@ -4,3 +4,8 @@
 
 pub mod schema;
 pub mod sqlite;
+
+use switchroom_kernel::Module;
+
+/// The drivers that scripts load as modules.
+pub static MODULES: &[&Module] = &[&sqlite::module::MODULE];

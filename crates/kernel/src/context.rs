@@ -8,10 +8,10 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
-use switchroom_script::names::{Prepared, RouteType};
-use switchroom_script::vm::{Arg, Args, AssignOp, CallMode, Index};
 use switchroom_script::Value;
+use switchroom_script::names::{Prepared, RouteType};
 use switchroom_script::vm::VarAccess;
+use switchroom_script::vm::{Arg, Args, AssignOp, CallMode, Index};
 use switchroom_wire::sip::{Edits, Message};
 
 use crate::avp::Avps;
@@ -234,6 +234,12 @@ impl Ctx {
         };
         // The entry of this TypeId holds a T: it is only ever put there by the lines above.
         self.notes[at].1.downcast_mut().expect("note of its own type")
+    }
+
+    /// Keep a `T` with this message, in place of one that was there.
+    pub fn add_note<T: 'static>(&mut self, note: T) {
+        self.take_note::<T>();
+        self.notes.push((TypeId::of::<T>(), Box::new(note)));
     }
 
     /// Take all notes, to keep them with a transaction.

@@ -314,9 +314,7 @@ impl Kernel {
     ) -> crate::ports::net::BoxFuture<Result<Arc<dyn Store>, crate::ports::store::StoreError>> {
         use crate::ports::store::StoreError;
         let Some(url) = url.or_else(|| self.settings.str("db_default_url")) else {
-            return Box::pin(async {
-                Err(StoreError::Url("no db_url and no db_default_url is set".into()))
-            });
+            return Box::pin(async { Err(StoreError::Url("no db_url and no db_default_url is set".into())) });
         };
         let scheme = url.split(':').next().unwrap_or_default();
         let Some(driver) = self.drivers.stores.iter().find(|d| d.scheme() == scheme) else {

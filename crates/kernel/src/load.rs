@@ -49,7 +49,9 @@ impl Source {
     fn parse(&self) -> Result<(Ast, Vec<Diagnostic>), Vec<Diagnostic>> {
         let mut disk = DiskLoader;
         match self {
-            Source::Text(name, text) => Ok(switchroom_script::parse(name, text, &mut disk as &mut dyn Loader)),
+            Source::Text(name, text) => {
+                Ok(switchroom_script::parse(name, text, &mut disk as &mut dyn Loader))
+            }
             Source::File(path) => switchroom_script::parse_file(path, &mut disk).map_err(|message| {
                 vec![Diagnostic {
                     severity: Severity::Error,
@@ -68,7 +70,11 @@ impl Source {
 
 /// Load and check a configuration against the `catalogue` of modules; those in `always` need no `loadmodule`. All errors
 /// come at once, in the order of the text.
-pub fn load(source: &Source, catalogue: &[&'static Module], always: &[&str]) -> Result<Loaded, Vec<Diagnostic>> {
+pub fn load(
+    source: &Source,
+    catalogue: &[&'static Module],
+    always: &[&str],
+) -> Result<Loaded, Vec<Diagnostic>> {
     let (ast, diags) = source.parse()?;
     let mut checker = Checker { ast: &ast, catalogue, diags };
     let settings = checker.settings();
@@ -273,7 +279,9 @@ impl Checker<'_> {
         let value = match (p.kind, value) {
             (ParamKind::Int, Setting::Str(s)) => match s.trim().parse() {
                 Ok(i) => {
-                    warning.get_or_insert_with(|| format!("`{name}` takes an integer: write {i} without quotes"));
+                    warning.get_or_insert_with(|| {
+                        format!("`{name}` takes an integer: write {i} without quotes")
+                    });
                     Setting::Int(i)
                 }
                 Err(_) => return Err(format!("parameter `{name}` takes an integer, not \"{s}\"")),
@@ -398,7 +406,8 @@ mod tests {
 
     #[test]
     fn old_parameters_are_read_under_their_new_name() {
-        let l = check("loadmodule \"b.so\"\nmodparam(\"b\", \"max\", \"5\")\nroute { exit; }\n").ok().unwrap();
+        let l =
+            check("loadmodule \"b.so\"\nmodparam(\"b\", \"max\", \"5\")\nroute { exit; }\n").ok().unwrap();
         assert_eq!(l.params["b"], [("limit".to_owned(), Setting::Int(5))]);
         assert!(l.warnings[0].message.contains("`limit` today"));
     }

@@ -99,8 +99,9 @@ impl<'a> Opening<'a> {
 
     /// Keep one `T` per worker, made on that worker's thread.
     pub fn per_shard<T: 'static>(&mut self, make: impl Fn(usize) -> T + Send + Sync + 'static) {
-        self.kernel
-            .put_shard_part(Box::new(move |worker| (TypeId::of::<T>(), Box::new(make(worker)) as Box<dyn Any>)));
+        self.kernel.put_shard_part(Box::new(move |worker| {
+            (TypeId::of::<T>(), Box::new(make(worker)) as Box<dyn Any>)
+        }));
     }
 
     /// Open the database of parameter `db_url` (or the default one) and check the version of the tables.

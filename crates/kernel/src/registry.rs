@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use switchroom_script::Value;
 use switchroom_script::names::{
     ArgDef, ArgKind, FunctionInfo, NameUse, Names as ScriptNames, Prepared, RouteMask, Signature, StaticArg,
     VariableInfo,
 };
-use switchroom_script::vm::{AssignOp, Context};
-use switchroom_script::Value;
 use switchroom_script::vm::VarAccess;
+use switchroom_script::vm::{AssignOp, Context};
 
 use crate::context::Ctx;
 use crate::module::{Command, Function, Module, Named, Variable};

@@ -193,13 +193,7 @@ struct View<'a> {
 impl Host for View<'_> {
     type Wait = Wait;
 
-    fn call(
-        &mut self,
-        func: u32,
-        args: Args<'_>,
-        prepared: Option<&Prepared>,
-        mode: CallMode,
-    ) -> Flow {
+    fn call(&mut self, func: u32, args: Args<'_>, prepared: Option<&Prepared>, mode: CallMode) -> Flow {
         let Some(function) = self.ctx.shard.kernel.registry.function_at(func) else { return Flow::Value(-1) };
         let flow = (function.run)(&mut Call { ctx: self.ctx, args, prepared, mode });
         poll_once(self.ctx, flow)

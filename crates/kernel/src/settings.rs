@@ -198,7 +198,9 @@ impl Settings {
             }
             (Kind::Int, Setting::Str(s)) => match s.trim().parse() {
                 Ok(i) => {
-                    warning.get_or_insert_with(|| format!("`{name}` takes an integer: write {i} without quotes"));
+                    warning.get_or_insert_with(|| {
+                        format!("`{name}` takes an integer: write {i} without quotes")
+                    });
                     Setting::Int(i)
                 }
                 Err(_) => return Err(format!("`{name}` takes an integer, not \"{s}\"")),

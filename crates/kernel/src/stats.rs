@@ -16,7 +16,10 @@ type Computed = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 enum Kind {
     /// Index into the arrays; `resettable` is false for gauges such as `inuse_transactions`.
-    Counter { index: u32, gauge: bool },
+    Counter {
+        index: u32,
+        gauge: bool,
+    },
     Computed(Computed),
 }
 

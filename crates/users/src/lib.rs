@@ -2,10 +2,24 @@
 //!
 //! Adding a module is one folder and one line in [`MODULES`].
 
+pub mod alias_db;
+pub mod auth;
+pub mod auth_db;
+pub mod domain;
 pub mod registrar;
+mod sql;
+pub mod uri;
 pub mod usrloc;
 
 use switchroom_kernel::Module;
 
 /// The modules of this floor.
-pub static MODULES: &[&Module] = &[&registrar::MODULE, &usrloc::MODULE];
+pub static MODULES: &[&Module] = &[
+    &alias_db::MODULE,
+    &auth::MODULE,
+    &auth_db::MODULE,
+    &domain::MODULE,
+    &registrar::MODULE,
+    &uri::MODULE,
+    &usrloc::MODULE,
+];

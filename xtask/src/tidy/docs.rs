@@ -6,6 +6,7 @@ use super::{Fault, Text, Tree};
 
 /// Sections of a module's page, in this order; those that would be empty are left out.
 const SECTIONS: &[&str] = &[
+    "Name",
     "Description",
     "Parameters",
     "Functions",

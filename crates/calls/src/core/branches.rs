@@ -4,8 +4,8 @@
 use bytes::Bytes;
 use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, TRUE, Target};
 use switchroom_kernel::names::FlagKind;
-use switchroom_script::vm::Index;
 use switchroom_script::Value;
+use switchroom_script::vm::Index;
 use switchroom_script::vm::VarAccess;
 use switchroom_wire::sip::{NameAddr, Uri};
 

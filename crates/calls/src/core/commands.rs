@@ -36,7 +36,8 @@ pub static COMMANDS: &[Command] = &[
     command("help", &[], "[mi_cmd]", "What a command does", help),
     command("ps", &[], "", "Workers of the server", |call| {
         let pid = std::process::id();
-        let rows = (0..call.kernel.workers).map(|w| json!({"ID": w, "PID": pid, "Type": format!("worker {w}")}));
+        let rows =
+            (0..call.kernel.workers).map(|w| json!({"ID": w, "PID": pid, "Type": format!("worker {w}")}));
         done(json!({"Processes": rows.collect::<Vec<_>>()}))
     }),
     command("log_level", &[], "[level],[pid]", "Show or set the log level", |call| level(call, false)),
@@ -54,7 +55,13 @@ pub static COMMANDS: &[Command] = &[
     }),
     command("statistics:get", &["get_statistics"], "statistics", "Values of statistics", get_statistics),
     command("statistics:list", &["list_statistics"], "[statistics]", "Names of statistics", list_statistics),
-    command("statistics:reset", &["reset_statistics"], "statistics", "Set counters to zero", reset_statistics),
+    command(
+        "statistics:reset",
+        &["reset_statistics"],
+        "statistics",
+        "Set counters to zero",
+        reset_statistics,
+    ),
     command("statistics:reset_all", &["reset_all_statistics"], "", "Set all counters to zero", |call| {
         for (group, name, ..) in call.kernel.stats.list(|_, _| true) {
             call.kernel.stats.reset(&format!("{group}:{name}"));
@@ -100,7 +107,9 @@ fn help(call: CommandCall) -> BoxFuture<CommandResult> {
                 .into_iter()
                 .map(|(n, optional)| if optional { format!("[{n}]") } else { n.to_owned() })
                 .collect();
-            done(json!({"Help": c.help, "Usage": format!("{} {}", c.name, args.join(" ")), "Formerly": c.old_names}))
+            done(
+                json!({"Help": c.help, "Usage": format!("{} {}", c.name, args.join(" ")), "Formerly": c.old_names}),
+            )
         }
         None => Box::pin(async move { Err(CommandError::new(404, format!("no command `{name}`"))) }),
     }

@@ -117,8 +117,7 @@ fn refuse(shard: &Rc<Shard>, msg: Message, received: Received, code: u16, reason
     let program = shard.kernel.program.load_full();
     let mut ctx = Ctx::new(shard.clone(), Rc::new(msg), received, RouteType::Error);
     send::stamp_received(&mut ctx);
-    ctx.error =
-        ErrorInfo { class: 1, level: 3, info: reason.to_owned(), code, reason: reason.to_owned() };
+    ctx.error = ErrorInfo { class: 1, level: 3, info: reason.to_owned(), code, reason: reason.to_owned() };
     match program.find(RouteType::Error, None) {
         Some(route) => run_route(ctx, &program, route, |_, _| {}),
         None if answerable => {

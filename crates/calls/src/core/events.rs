@@ -11,10 +11,10 @@ use switchroom_kernel::module::{Command, CommandError, Prepared};
 use switchroom_kernel::ports::net::SocketId;
 use switchroom_kernel::run::run_frame;
 use switchroom_kernel::{Kernel, Shard};
-use switchroom_script::names::{RouteType, StaticArg};
-use switchroom_script::vm::{Frame, Index};
 use switchroom_script::Value;
+use switchroom_script::names::{RouteType, StaticArg};
 use switchroom_script::vm::VarAccess;
+use switchroom_script::vm::{Frame, Index};
 use switchroom_wire::sip::Message;
 
 /// A static event name is published when the script is loaded; the run-time finds it by name.
@@ -103,8 +103,11 @@ pub fn dummy(shard: &Rc<Shard>, route: RouteType) -> Box<Ctx> {
         Content-Length: 0\r\n\r\n";
     // The text above is a message.
     let msg = Message::parse(Bytes::from_static(TEXT)).expect("the dummy request is well-formed");
-    let received =
-        Received { socket: SocketId(0), peer: std::net::SocketAddr::from(([127, 0, 0, 1], 5060)), conn: None };
+    let received = Received {
+        socket: SocketId(0),
+        peer: std::net::SocketAddr::from(([127, 0, 0, 1], 5060)),
+        conn: None,
+    };
     let mut ctx = Ctx::new(shard.clone(), Rc::new(msg), received, route);
     ctx.dummy = true;
     ctx
@@ -192,8 +195,7 @@ pub static EVI_SUBSCRIBERS: Command = Command {
                 let named = wanted.as_deref().is_none_or(|w| w.eq_ignore_ascii_case(&name));
                 let subs: Vec<String> =
                     subs.into_iter().filter(|s| socket.as_deref().is_none_or(|w| w == s)).collect();
-                (named && !subs.is_empty())
-                    .then(|| json!({"name": &*name, "id": id.0, "Subscribers": subs}))
+                (named && !subs.is_empty()).then(|| json!({"name": &*name, "id": id.0, "Subscribers": subs}))
             });
             Ok(json!({"Events": rows.collect::<Vec<_>>()}))
         })

@@ -52,7 +52,13 @@ pub static FUNCTIONS: &[Function] = &[
         .formerly(&["remove_branch"]),
     Function::new("move_msg_branch", &["[int],[int],[str]"], "*", branches::shift, "Move a branch"),
     Function::new("swap_msg_branches", &["[int],[int]"], "*", branches::swap, "Swap two branches"),
-    Function::new("serialize_branches", &["int,[int]"], "*", branches::serialize, "Order branches by q for serial forking"),
+    Function::new(
+        "serialize_branches",
+        &["int,[int]"],
+        "*",
+        branches::serialize,
+        "Order branches by q for serial forking",
+    ),
     Function::new("next_branches", &[""], "*", branches::next, "Take the next group of serialized branches"),
     Function::new("pv_printf", &["var,str"], "*", pv_printf, "Print a format into a variable")
         .formerly(&["avp_printf"]),
@@ -64,7 +70,13 @@ pub static FUNCTIONS: &[Function] = &[
     Function::new("set_advertised_port", &["str"], "*", set_advertised_port, "Port to show in our Via"),
     Function::new("force_send_socket", &["str"], "*", force_send_socket, "Socket to send from"),
     Function::new("construct_uri", &["str,[str],str,[str],[str],var"], "*", construct_uri, "Build a SIP URI"),
-    Function::new("get_timestamp", &["var,var"], "*", get_timestamp, "Seconds and microseconds since the epoch"),
+    Function::new(
+        "get_timestamp",
+        &["var,var"],
+        "*",
+        get_timestamp,
+        "Seconds and microseconds since the epoch",
+    ),
     Function::new("is_myself", &["str,[int]"], "*", is_myself, "Test whether a host is this server"),
     Function::new("avp_print", &[""], "*", avp_print, "Log all AVPs").formerly(&["print_avps"]),
     Function::new("raise_event", &["str,[var],[var]"], "*", super::events::raise_event, "Raise an event")
@@ -452,9 +464,10 @@ pub fn find_socket(ctx: &Ctx, name: &str) -> Option<SocketId> {
     let addr: Option<SocketAddr> = rest.parse().ok();
     let host = rest.trim_matches(['[', ']']);
     let found = sockets.iter().find(|s| {
-        let shown = s.advertised.as_ref().is_some_and(|(h, p)| {
-            h == rest || rest == format!("{h}:{}", p.unwrap_or(s.addr.port()))
-        });
+        let shown = s
+            .advertised
+            .as_ref()
+            .is_some_and(|(h, p)| h == rest || rest == format!("{h}:{}", p.unwrap_or(s.addr.port())));
         let own = match addr {
             Some(a) => a == s.addr,
             None => s.addr.ip().to_string() == host,

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use switchroom_kernel::context::Ctx;
 use switchroom_kernel::names::FlagKind;
-use switchroom_script::vm::Index;
 use switchroom_script::Value;
+use switchroom_script::vm::Index;
 use switchroom_script::vm::VarAccess;
 use switchroom_wire::sip::digest::{Challenge, Credentials};
 use switchroom_wire::sip::{Header, HeaderId, Message, NameAddr, Uri};
@@ -334,7 +334,8 @@ fn challenge(ctx: &Ctx, var: &VarAccess, get: impl Fn(&Challenge<'_>) -> Option<
     let msg = ctx.reply().cloned();
     let Some(msg) = msg else { return Value::Null };
     choose(var.index, || {
-        let headers = msg.headers_of(HeaderId::ProxyAuthenticate).chain(msg.headers_of(HeaderId::WwwAuthenticate));
+        let headers =
+            msg.headers_of(HeaderId::ProxyAuthenticate).chain(msg.headers_of(HeaderId::WwwAuthenticate));
         let found = headers.filter_map(|h| {
             let value = h.unfolded().into_owned();
             Challenge::parse(&value).ok().map(|c| get(&c).map_or(Value::Null, text))

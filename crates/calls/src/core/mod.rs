@@ -2,6 +2,7 @@
 //!
 //! The way of a message begins in [`entry`]; [`send`] and [`locate`] are how it leaves.
 
+pub mod body;
 pub mod branches;
 mod commands;
 mod entry;

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use switchroom_kernel::context::Ctx;
 use switchroom_kernel::ports::net::ListenSocket;
-use switchroom_script::vm::Index;
 use switchroom_script::Value;
+use switchroom_script::vm::Index;
 use switchroom_script::vm::VarAccess;
 
 use super::functions::find_socket;

@@ -160,14 +160,7 @@ pub fn reply_by_via(ctx: &mut Ctx, token: u64) -> bool {
     strip.pop_via(&msg);
     let mut out = Vec::with_capacity(msg.raw().len());
     serialise(&msg, &[&ctx.edits, &strip], &mut out);
-    ctx.shard.net.send(Outgoing {
-        data: out.into(),
-        socket,
-        peer,
-        conn: None,
-        no_new_conn: false,
-        token,
-    });
+    ctx.shard.net.send(Outgoing { data: out.into(), socket, peer, conn: None, no_new_conn: false, token });
     true
 }
 
@@ -185,7 +178,12 @@ fn via_target(ctx: &Ctx, via: &Via<'_>) -> Option<(SocketId, SocketAddr)> {
 }
 
 /// The socket to reach `peer` over `proto`: the wanted one when it fits, else the first of that transport and family.
-pub fn choose_socket(shard: &Shard, wanted: Option<SocketId>, proto: Proto, peer: SocketAddr) -> Option<SocketId> {
+pub fn choose_socket(
+    shard: &Shard,
+    wanted: Option<SocketId>,
+    proto: Proto,
+    peer: SocketAddr,
+) -> Option<SocketId> {
     let fits = |s: &ListenSocket| s.proto == proto && s.addr.is_ipv4() == peer.is_ipv4();
     // A socket on loopback reaches only loopback, and one elsewhere should not be used for it when there is a better one.
     let near = |s: &ListenSocket| s.addr.ip().is_loopback() == peer.ip().is_loopback();

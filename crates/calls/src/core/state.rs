@@ -64,7 +64,8 @@ impl Core {
         let line = |name: &str, setting: Option<&str>| -> Bytes {
             let text = setting.unwrap_or(default);
             // Configurations write the whole header ("Server: x") as well as the bare value.
-            let value = text.split_once(':').filter(|(n, _)| n.eq_ignore_ascii_case(name)).map_or(text, |(_, v)| v);
+            let value =
+                text.split_once(':').filter(|(n, _)| n.eq_ignore_ascii_case(name)).map_or(text, |(_, v)| v);
             format!("{name}: {}\r\n", value.trim()).into()
         };
         let server_header = match settings.on("server_signature") {

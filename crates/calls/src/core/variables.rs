@@ -85,15 +85,19 @@ pub static VARIABLES: &[Variable] = &[
     Variable::ro("mf", m::flags, "Names of the message flags that are set"),
     Variable::ro("bf", m::branch_flags, "Names of the branch flags of branch 0"),
     named(Variable::rw("msg.flag", m::flag, m::set_flag, "A message flag")),
-    Variable::rw("msg.branch", branches::get_uri, branches::append_var, "Assigning appends a branch").indexed(),
+    Variable::rw("msg.branch", branches::get_uri, branches::append_var, "Assigning appends a branch")
+        .indexed(),
     Variable::rw("msg.branch.uri", branches::get_uri, branches::set_uri, "URI of a branch").indexed(),
     Variable::rw("msg.branch.duri", branches::get_duri, branches::set_duri, "Next hop of a branch").indexed(),
     Variable::rw("msg.branch.path", branches::get_path, branches::set_path, "Path of a branch").indexed(),
     Variable::rw("msg.branch.q", branches::get_q, branches::set_q, "Quality of a branch").indexed(),
-    Variable::rw("msg.branch.socket", branches::get_socket, branches::set_socket, "Socket of a branch").indexed(),
+    Variable::rw("msg.branch.socket", branches::get_socket, branches::set_socket, "Socket of a branch")
+        .indexed(),
     Variable::ro("msg.branch.flags", branches::get_flags, "Flags of a branch").indexed(),
-    named(Variable::rw("msg.branch.attr", branches::get_attr, branches::set_attr, "Attribute of a branch")).indexed(),
-    named(Variable::rw("msg.branch.flag", branches::get_flag, branches::set_flag, "Flag of a branch")).indexed(),
+    named(Variable::rw("msg.branch.attr", branches::get_attr, branches::set_attr, "Attribute of a branch"))
+        .indexed(),
+    named(Variable::rw("msg.branch.flag", branches::get_flag, branches::set_flag, "Flag of a branch"))
+        .indexed(),
     Variable::ro("msg.branch.last_idx", branches::last_index, "Index of the last branch"),
     maybe(Variable::rw("branch", branches::get_branch, branches::append_var, "Appended branches")).indexed(),
     named(Variable::rw("branch.flag", branches::get_flag, branches::set_flag, "Flag of a branch")).indexed(),
@@ -133,7 +137,12 @@ pub static VARIABLES: &[Variable] = &[
     Variable::ro("err.rcode", p::error_code, "Proposed reply code"),
     Variable::ro("err.rreason", p::error_reason, "Proposed reply reason"),
     // Storage
-    named(Variable::rw("var", p::var, p::set_var, "Variable of the worker; keeps its value between messages")),
+    named(Variable::rw(
+        "var",
+        p::var,
+        p::set_var,
+        "Variable of the worker; keeps its value between messages",
+    )),
     named(Variable::rw("avp", p::avp, p::set_avp, "Attribute of the message and its transaction")).indexed(),
     Variable::rw("log_level", p::log_level, p::set_log_level, "Log level for this message"),
     Variable::rw("xlog_level", p::xlog_level, p::set_xlog_level, "Level of xlog() for this message"),

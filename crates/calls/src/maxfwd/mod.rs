@@ -11,7 +11,13 @@ pub static MODULE: Module = Module {
     summary: "Max-Forwards",
     params: &[Param::int("max_limit", "256", "Larger received values are cut to this one")],
     functions: &[
-        Function::new("mf_process_maxfwd_header", &["int"], "R", process, "Count Max-Forwards down, or add it"),
+        Function::new(
+            "mf_process_maxfwd_header",
+            &["int"],
+            "R",
+            process,
+            "Count Max-Forwards down, or add it",
+        ),
         Function::new("is_maxfwd_lt", &["int"], "RFB", is_less, "Test whether Max-Forwards is below a value"),
     ],
     open: |o| {

@@ -16,7 +16,11 @@ pub static MODULE: Module = Module {
     name: "rr",
     summary: "Record-Route and loose routing",
     params: &[
-        Param::int("append_fromtag", "1", "Note the From tag, so that the direction of later requests is known"),
+        Param::int(
+            "append_fromtag",
+            "1",
+            "Note the From tag, so that the direction of later requests is known",
+        ),
         Param::int("enable_double_rr", "1", "Two entries where the transport or address changes"),
         Param::unset("ignore_user", "Route entries with this user are passed over"),
         Param::int("add_username", "0", "Note the user of the Request-URI"),
@@ -24,7 +28,13 @@ pub static MODULE: Module = Module {
     ],
     functions: &[
         Function::new("loose_route", &[""], "R", route::loose_route, "Route by the Route headers"),
-        Function::new("record_route", &["[str]"], "RFB", insert::record_route, "Stay in the way of the dialog"),
+        Function::new(
+            "record_route",
+            &["[str]"],
+            "RFB",
+            insert::record_route,
+            "Stay in the way of the dialog",
+        ),
         Function::new(
             "record_route_preset",
             &["str,[str]"],
@@ -32,9 +42,27 @@ pub static MODULE: Module = Module {
             insert::record_route_preset,
             "Stay in the way under a given address",
         ),
-        Function::new("add_rr_param", &["str"], "RFB", insert::add_rr_param, "Add a parameter to our Record-Route"),
-        Function::new("check_route_param", &["regex"], "R", check_route_param, "Test the parameters of our Route"),
-        Function::new("is_direction", &["str"], "R", is_direction, "Test which side sent an in-dialog request"),
+        Function::new(
+            "add_rr_param",
+            &["str"],
+            "RFB",
+            insert::add_rr_param,
+            "Add a parameter to our Record-Route",
+        ),
+        Function::new(
+            "check_route_param",
+            &["regex"],
+            "R",
+            check_route_param,
+            "Test the parameters of our Route",
+        ),
+        Function::new(
+            "is_direction",
+            &["str"],
+            "R",
+            is_direction,
+            "Test which side sent an in-dialog request",
+        ),
     ],
     variables: &[Variable::ro("rr_params", rr_params, "Parameters of our Route entry")],
     open: |o| {

@@ -17,7 +17,13 @@ pub static MODULE: Module = Module {
     params: &[Param::int("enable_stats", "1", "Count replies")],
     functions: &[
         Function::new("sl_send_reply", &["int,str"], "RE", sl_send_reply, "Answer without keeping state"),
-        Function::new("sl_reply_error", &[""], "R", sl_reply_error, "Answer with the error of the last function"),
+        Function::new(
+            "sl_reply_error",
+            &[""],
+            "R",
+            sl_reply_error,
+            "Answer with the error of the last function",
+        ),
     ],
     statistics: &[
         Statistic::counter("1xx_replies", "1xx sent"),
@@ -32,7 +38,8 @@ pub static MODULE: Module = Module {
     ],
     hooks: &[Hook::Request(take_ack)],
     open: |o| {
-        let classes = ["1xx_replies", "2xx_replies", "3xx_replies", "4xx_replies", "5xx_replies", "6xx_replies"];
+        let classes =
+            ["1xx_replies", "2xx_replies", "3xx_replies", "4xx_replies", "5xx_replies", "6xx_replies"];
         let mut by_class = [StatId(0); 6];
         for (id, name) in by_class.iter_mut().zip(classes) {
             *id = o.stat(name)?;

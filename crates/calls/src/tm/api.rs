@@ -1,9 +1,12 @@
 //! What other modules may do with transactions.
 
+use std::any::TypeId;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use switchroom_kernel::context::Ctx;
+use switchroom_script::names::RouteType;
 
 use super::relay::{self, Made};
 use super::replies;
@@ -42,6 +45,47 @@ pub fn ensure(ctx: &mut Ctx) -> bool {
 pub fn watch(ctx: &Ctx, who: Rc<dyn Watch>) -> bool {
     let Some(tx) = ctx.tx.map(id) else { return false };
     ctx.shard.part::<Transactions>().with(tx, |t| t.watchers.push(who)).is_some()
+}
+
+/// Follow the transaction in `ctx`, or the one that will be made for its request.
+pub fn follow(ctx: &mut Ctx, who: Rc<dyn Watch>) {
+    if ctx.tx.is_none() {
+        ctx.note_mut::<Followers>().0.push(who);
+    } else {
+        watch(ctx, who);
+    }
+}
+
+/// Those who wait for the transaction of a request.
+#[derive(Default)]
+struct Followers(SmallVec<[Rc<dyn Watch>; 1]>);
+
+pub(super) fn take_followers(ctx: &mut Ctx) -> SmallVec<[Rc<dyn Watch>; 1]> {
+    ctx.take_note::<Followers>().map(|f| f.0).unwrap_or_default()
+}
+
+/// What a module keeps with the request, from any route: in an onreply_route it stands with the transaction.
+pub fn shared<T: Clone + 'static>(ctx: &Ctx) -> Option<T> {
+    if let Some(own) = ctx.note::<T>() {
+        return Some(own.clone());
+    }
+    let tx = ctx.tx.map(id)?;
+    ctx.shard.part::<Transactions>().with(tx, |t| {
+        let kept = t.notes.iter().find(|(kind, _)| *kind == TypeId::of::<T>());
+        kept.and_then(|(_, note)| note.downcast_ref::<T>()).cloned()
+    })?
+}
+
+/// Keep something new with the request, from any route.
+pub fn share<T: 'static>(ctx: &mut Ctx, what: T) {
+    let of_reply = ctx.tx.filter(|_| ctx.route == RouteType::Onreply).map(id);
+    match of_reply {
+        Some(tx) => {
+            let part = ctx.shard.part::<Transactions>();
+            part.with(tx, |t| t.notes.push((TypeId::of::<T>(), Box::new(what))));
+        }
+        None => ctx.add_note(what),
+    }
 }
 
 /// Whether the caller cancelled the transaction in `ctx`.

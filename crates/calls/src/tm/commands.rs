@@ -77,7 +77,9 @@ async fn uac(call: CommandCall) -> CommandResult {
     let (answer, wait) = switchroom_kernel::oneshot::channel::<Json>();
     let posted = call.kernel.on_worker(0, move |shard| {
         let answer = std::cell::Cell::new(Some(answer));
-        let on_final = move |_: &Rc<switchroom_kernel::Shard>, code: u16, reply: Option<&switchroom_wire::sip::Message>| {
+        let on_final = move |_: &Rc<switchroom_kernel::Shard>,
+                             code: u16,
+                             reply: Option<&switchroom_wire::sip::Message>| {
             let text = reply.map(|m| String::from_utf8_lossy(m.raw()).into_owned());
             let reason = match reply {
                 Some(m) => String::from_utf8_lossy(m.reason()).into_owned(),
@@ -116,7 +118,8 @@ async fn on_all<T: Send + 'static>(
 }
 
 async fn hash(call: CommandCall) -> CommandResult {
-    let counts = on_all(&call.kernel, |shard| (shard.worker, shard.part::<Transactions>().table(|t| t.len()))).await;
+    let counts =
+        on_all(&call.kernel, |shard| (shard.worker, shard.part::<Transactions>().table(|t| t.len()))).await;
     let rows = counts.into_iter().map(|(worker, n)| json!({"worker": worker, "transactions": n}));
     Ok(Json::Array(rows.collect()))
 }

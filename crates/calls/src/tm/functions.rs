@@ -19,22 +19,58 @@ pub(super) static FUNCTIONS: &[Function] = &[
     Function::new("t_relay", &["[str],[str]"], "RF", t_relay, "Send the request on, keeping state"),
     Function::new("t_reply", &["int,str"], "RF", t_reply, "Answer through the transaction"),
     Function::new("t_reply_with_body", &["int,str,str"], "RF", t_reply_with_body, "Answer with a body"),
-    Function::new("t_reply_by_callid", &["int,str,[str],[str]"], "R", t_reply_by_callid, "Answer another INVITE"),
+    Function::new(
+        "t_reply_by_callid",
+        &["int,str,[str],[str]"],
+        "R",
+        t_reply_by_callid,
+        "Answer another INVITE",
+    ),
     Function::new("t_on_failure", &["str"], "RFOBL", routes::on_failure, "Arm a failure_route"),
     Function::new("t_on_reply", &["str"], "RFOBL", routes::on_reply, "Arm an onreply_route"),
     Function::new("t_on_branch", &["str"], "RFOB", routes::on_branch, "Arm a branch_route"),
     Function::new("t_check_status", &["regex"], "RFOB", t_check_status, "Test the reply code"),
-    Function::new("t_check_trans", &[""], "RB", t_check_trans, "Test whether the request belongs to a transaction"),
+    Function::new(
+        "t_check_trans",
+        &[""],
+        "RB",
+        t_check_trans,
+        "Test whether the request belongs to a transaction",
+    ),
     Function::new("t_local_replied", &["str"], "RFOB", t_local_replied, "Test whether a reply was made here"),
     Function::new("t_was_cancelled", &[""], "RFOB", t_was_cancelled, "Test whether the caller gave up"),
     Function::new("t_flush_flags", &[""], "RB", t_flush_flags, "Copy the message flags to the transaction"),
     Function::new("t_add_hdrs", &["str"], "R", t_add_hdrs, "Add headers to the relayed request"),
     Function::new("t_add_cancel_reason", &["str"], "R", waiting::add_cancel_reason, "Reason for CANCELs"),
     Function::new("t_cancel_branch", &["[str]"], "O", waiting::cancel_branch, "Cancel branches"),
-    Function::new("t_wait_for_new_branches", &["[int]"], "R", waiting::wait_for_new_branches, "Hold the transaction open"),
-    Function::new("t_wait_no_more_branches", &[""], "RFOB", waiting::wait_no_more_branches, "Stop waiting for branches"),
-    Function::new("t_inject_branches", &["str,[str]"], "RO", waiting::inject_branches, "Add branches to a transaction"),
-    Function::new("t_new_request", &["str,str,str,str,[str],[str]"], "*", local::t_new_request, "Send a request of our own"),
+    Function::new(
+        "t_wait_for_new_branches",
+        &["[int]"],
+        "R",
+        waiting::wait_for_new_branches,
+        "Hold the transaction open",
+    ),
+    Function::new(
+        "t_wait_no_more_branches",
+        &[""],
+        "RFOB",
+        waiting::wait_no_more_branches,
+        "Stop waiting for branches",
+    ),
+    Function::new(
+        "t_inject_branches",
+        &["str,[str]"],
+        "RO",
+        waiting::inject_branches,
+        "Add branches to a transaction",
+    ),
+    Function::new(
+        "t_new_request",
+        &["str,str,str,str,[str],[str]"],
+        "*",
+        local::t_new_request,
+        "Send a request of our own",
+    ),
     Function::new(
         "t_get_branch_idx_by_attr",
         &["str,[str],[int],[var],[int]"],
@@ -98,7 +134,8 @@ fn t_reply_with_body(c: &mut Call<'_>) -> Flow {
 fn own_content_type(headers: &mut Vec<u8>) -> Option<Bytes> {
     let lower = headers.to_ascii_lowercase();
     let start = lower.windows(13).position(|w| w == b"content-type:")?;
-    let end = headers[start..].windows(2).position(|w| w == b"\r\n").map_or(headers.len(), |at| start + at + 2);
+    let end =
+        headers[start..].windows(2).position(|w| w == b"\r\n").map_or(headers.len(), |at| start + at + 2);
     let value = headers[start + 13..end].trim_ascii().to_vec();
     headers.drain(start..end);
     Some(value.into())

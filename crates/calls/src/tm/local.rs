@@ -148,6 +148,7 @@ fn start(
         allow_after_6xx: tm.allow_after_6xx,
         multi_200: false,
     };
+    let watchers = super::api::take_followers(&mut ctx);
     let tx = Tx {
         core: proxy::Transaction::new(settings),
         request: ctx.msg.clone(),
@@ -165,7 +166,7 @@ fn start(
         on_branch: None,
         to_tag: Bytes::new(),
         cancel_headers: Bytes::new(),
-        watchers: SmallVec::new(),
+        watchers,
         reply_to: hop.addr,
         picked: None,
         local_last: false,

@@ -58,6 +58,7 @@ pub(super) fn make(ctx: &mut Ctx) -> Made {
         multi_200: false,
     };
     let arming = ctx.take_note::<Arming>().map(|a| *a).unwrap_or_default();
+    let watchers = api::take_followers(ctx);
     let mut tag = Vec::with_capacity(16);
     push_hex(part.random(), &mut tag);
     let tx = Tx {
@@ -76,7 +77,7 @@ pub(super) fn make(ctx: &mut Ctx) -> Made {
         on_branch: arming.branch,
         to_tag: tag.into(),
         cancel_headers: Bytes::new(),
-        watchers: SmallVec::new(),
+        watchers,
         reply_to: send::reply_address(&msg, ctx.received.peer, socket.proto, ctx.force_rport),
         picked: None,
         local_last: false,
@@ -158,14 +159,16 @@ fn relay_flags(text: &str) -> RelayFlags {
             "pass-reason-hdr" => f.pass_reason = true,
             "allow-no-cancel" => {}
             // The bit mask of older releases.
-            number => match number.strip_prefix("0x").map_or(number.parse(), |h| u32::from_str_radix(h, 16)) {
-                Ok(mask) => {
-                    f.no_auto_reply |= mask & 2 != 0;
-                    f.no_dns_failover |= mask & 4 != 0;
-                    f.pass_reason |= mask & 8 != 0;
+            number => {
+                match number.strip_prefix("0x").map_or(number.parse(), |h| u32::from_str_radix(h, 16)) {
+                    Ok(mask) => {
+                        f.no_auto_reply |= mask & 2 != 0;
+                        f.no_dns_failover |= mask & 4 != 0;
+                        f.pass_reason |= mask & 8 != 0;
+                    }
+                    Err(_) => tracing::warn!("t_relay(): flag \"{number}\" is not known"),
                 }
-                Err(_) => tracing::warn!("t_relay(): flag \"{number}\" is not known"),
-            },
+            }
         }
     }
     f
@@ -432,7 +435,14 @@ pub(super) fn next_target(shard: &Rc<Shard>, tx: Id, failed: usize) {
         let hop: Hop = if more.is_empty() { return None } else { more.remove(0) };
         let mut next = d.clone();
         (next.hop, next.more, next.sends, next.conn) = (hop, more, 0, None);
-        Some((next, t.request.clone(), t.edits.clone(), t.late_edits.clone(), t.received.socket, t.advertised.clone()))
+        Some((
+            next,
+            t.request.clone(),
+            t.edits.clone(),
+            t.late_edits.clone(),
+            t.received.socket,
+            t.advertised.clone(),
+        ))
     });
     let added = found.flatten().and_then(|(mut next, msg, edits, late, from, advertised)| {
         let wanted = next.target.socket.or(Some(from));
@@ -465,7 +475,8 @@ pub(super) fn inject(
 ) -> Flow {
     let Some(mut ctx) = replies::context(shard, tx, RouteType::Failure) else { return FALSE };
     let before = shard.part::<Transactions>().with(tx, |t| t.core.branches().len()).unwrap_or(0);
-    let flow = relay_targets(&mut ctx, tx, targets, RelayFlags { no_auto_reply: true, ..RelayFlags::default() });
+    let flow =
+        relay_targets(&mut ctx, tx, targets, RelayFlags { no_auto_reply: true, ..RelayFlags::default() });
     // What modules keep with the request goes back to it.
     let notes = ctx.take_notes();
     shard.part::<Transactions>().with(tx, |t| t.notes = notes);
@@ -534,7 +545,9 @@ fn relay_ack(ctx: &mut Ctx) -> Flow {
         let Some(hop) = hops.first().copied() else { return Flow::Value(-4) };
         let shard = ctx.shard.clone();
         let wanted = ctx.target.socket.or(Some(ctx.received.socket));
-        let Some(to) = send::choose_socket(&shard, wanted, hop.proto, hop.addr) else { return Flow::Value(-6) };
+        let Some(to) = send::choose_socket(&shard, wanted, hop.proto, hop.addr) else {
+            return Flow::Value(-6);
+        };
         let Some(socket) = shard.kernel.socket(to) else { return Flow::Value(-6) };
         let core = shard.kernel.state::<Core>();
         let msg = ctx.msg.clone();

@@ -223,7 +223,8 @@ fn send_reply(shard: &Rc<Shard>, tx: Id, data: Bytes) {
 /// Write a received reply without our Via and send it upstream.
 fn relay_reply(shard: &Rc<Shard>, tx: Id, branch: usize, code: u16, reply: Reply) {
     let tm = shard.kernel.state::<Tm>();
-    tell(shard, tx, &TxEvent::Sending { code, relayed: Some(&reply.msg), branch: Some(branch) });
+    let reason = reply.msg.reason();
+    tell(shard, tx, &TxEvent::Sending { code, reason, relayed: Some(&reply.msg), branch: Some(branch) });
     let mut layer = Edits::new();
     layer.pop_via(&reply.msg);
     if matches!(code, 401 | 407) {
@@ -306,13 +307,20 @@ pub(super) fn send_local(ctx: &mut Ctx, tx: Id, code: u16, bytes: Bytes) {
     let tm = shard.kernel.state::<Tm>();
     // The context at hand is newer than what is stored with the transaction.
     let watchers = shard.part::<Transactions>().with(tx, |t| t.watchers.clone()).unwrap_or_default();
+    let reason = reason_of(&bytes);
     for w in watchers {
-        w.event(ctx, &TxEvent::Sending { code, relayed: None, branch: None });
+        w.event(ctx, &TxEvent::Sending { code, reason, relayed: None, branch: None });
     }
     count_final(&shard, code);
     shard.count(tm.stats.local, 1);
     note_sent(&shard, tx, code, true);
     step(&shard, tx, |t, now, sink| t.core.send(now, code, bytes, sink));
+}
+
+/// Reason phrase in the text of a reply: `SIP/2.0 404 Not Found`.
+fn reason_of(text: &[u8]) -> &[u8] {
+    let line = text.split(|b| matches!(b, b'\r' | b'\n')).next().unwrap_or_default();
+    line.splitn(3, |b| *b == b' ').nth(2).unwrap_or_default()
 }
 
 fn all_failed(shard: &Rc<Shard>, tx: Id, branch: Option<usize>, code: u16) {
@@ -384,7 +392,8 @@ fn fill(ctx: &mut Ctx, t: &mut Tx, take: bool) {
     ctx.force_rport = t.force_rport;
 }
 
-/// Tell the followers of a transaction. They see its request, flags and AVPs; changes are kept.
+/// Tell the followers of a transaction. They see its request, flags, AVPs and notes; changes are
+/// kept.
 pub(super) fn tell(shard: &Rc<Shard>, tx: Id, event: &TxEvent<'_>) {
     let part = shard.part::<Transactions>();
     let watchers = part.with(tx, |t| t.watchers.clone());
@@ -396,6 +405,7 @@ pub(super) fn tell(shard: &Rc<Shard>, tx: Id, event: &TxEvent<'_>) {
         ctx.avps = std::mem::take(&mut t.avps);
         ctx.target = t.target.clone();
         ctx.force_rport = t.force_rport;
+        ctx.put_notes(std::mem::take(&mut t.notes));
         ctx
     });
     let Some(mut ctx) = made else { return };
@@ -405,6 +415,7 @@ pub(super) fn tell(shard: &Rc<Shard>, tx: Id, event: &TxEvent<'_>) {
     part.with(tx, |t| {
         t.flags = ctx.flags;
         t.avps = std::mem::take(&mut ctx.avps);
+        t.notes = ctx.take_notes();
     });
 }
 

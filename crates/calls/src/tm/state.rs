@@ -15,7 +15,6 @@ use switchroom_kernel::avp::Avps;
 use switchroom_kernel::context::{Ctx, LateEdit, Notes, Received, Target, TxHandle};
 use switchroom_kernel::open::Opening;
 use switchroom_kernel::ports::net::{ConnId, SocketId};
-use switchroom_kernel::shard::Shard;
 use switchroom_kernel::stats::StatId;
 use switchroom_script::{Program, RouteId};
 use switchroom_wire::sip::{Edits, Message};
@@ -149,6 +148,8 @@ pub enum TxEvent<'a> {
     Sending {
         /// Its code.
         code: u16,
+        /// Its reason phrase.
+        reason: &'a [u8],
         /// The received reply.
         relayed: Option<&'a Message>,
         /// Branch it came from.
@@ -171,7 +172,8 @@ pub enum TxEvent<'a> {
 
 /// A module that follows a transaction (accounting, dialogs).
 pub trait Watch {
-    /// Something happened. The context holds the request with the transaction's AVPs and flags; changes to them are kept.
+    /// Something happened. The context holds the request with the transaction's AVPs, flags and notes; changes to them are
+    /// kept.
     fn event(&self, ctx: &mut Ctx, event: &TxEvent<'_>);
 }
 
@@ -222,7 +224,7 @@ pub struct Tx {
     /// Any reply sent was made here.
     pub local_any: bool,
     /// Called when a request of our own has its final reply.
-    pub on_final: Option<Rc<dyn Fn(&Rc<Shard>, u16, Option<&Message>)>>,
+    pub on_final: Option<super::local::OnFinal>,
 }
 
 /// The transactions of one worker.

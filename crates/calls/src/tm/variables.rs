@@ -28,12 +28,33 @@ pub(super) static VARIABLES: &[Variable] = &[
     Variable::ro("T_id", tx_id, "Name of the transaction"),
     Variable::ro("T_branch_last_reply_code", last_reply_code, "Last code of a branch").indexed(),
     Variable::rw("T_fr_timeout", fr_timeout, set_fr_timeout, "Seconds until a final reply"),
-    Variable::rw("T_fr_inv_timeout", fr_inv_timeout, set_fr_inv_timeout, "Seconds until a final reply once it rings"),
+    Variable::rw(
+        "T_fr_inv_timeout",
+        fr_inv_timeout,
+        set_fr_inv_timeout,
+        "Seconds until a final reply once it rings",
+    ),
     named(Variable::rw("bavp", bavp, set_bavp, "Attribute of a branch")).indexed(),
-    Variable::ro("tm.branch.uri", |c, v| each(c, v, |_, b| opt(b.destination.target.uri.clone())), "URI of a branch").indexed(),
-    Variable::ro("tm.branch.duri", |c, v| each(c, v, |_, b| opt(b.destination.target.dst.clone())), "Next hop of a branch").indexed(),
-    Variable::ro("tm.branch.path", |c, v| each(c, v, |_, b| opt(b.destination.target.path.clone())), "Path of a branch").indexed(),
-    Variable::ro("tm.branch.q", |c, v| each(c, v, |_, b| q(b.destination.target.q)), "Quality of a branch").indexed(),
+    Variable::ro(
+        "tm.branch.uri",
+        |c, v| each(c, v, |_, b| opt(b.destination.target.uri.clone())),
+        "URI of a branch",
+    )
+    .indexed(),
+    Variable::ro(
+        "tm.branch.duri",
+        |c, v| each(c, v, |_, b| opt(b.destination.target.dst.clone())),
+        "Next hop of a branch",
+    )
+    .indexed(),
+    Variable::ro(
+        "tm.branch.path",
+        |c, v| each(c, v, |_, b| opt(b.destination.target.path.clone())),
+        "Path of a branch",
+    )
+    .indexed(),
+    Variable::ro("tm.branch.q", |c, v| each(c, v, |_, b| q(b.destination.target.q)), "Quality of a branch")
+        .indexed(),
     Variable::ro("tm.branch.flags", |c, v| each(c, v, flags), "Flags of a branch").indexed(),
     Variable::ro("tm.branch.socket", |c, v| each(c, v, socket), "Socket of a branch").indexed(),
     named(Variable::rw("tm.branch.flag", flag, set_flag, "A flag of a branch")).indexed(),

@@ -4,6 +4,7 @@
 //! runtime or none. The file is in WAL mode: what was acknowledged survives the death of the process, and with
 //! `synchronous=full` also a loss of power. The pragmas of `exec_pragma` are applied last and may change that.
 
+pub mod module;
 mod options;
 mod row;
 mod work;

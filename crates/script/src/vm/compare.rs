@@ -125,7 +125,7 @@ fn join(a: &Bytes, right: &Value) -> (Value, Option<Problem>) {
 }
 
 /// Compiles a POSIX extended expression, ignoring case and unanchored.
-pub(crate) fn posix_regex(text: &[u8]) -> Result<Regex, String> {
+pub fn posix_regex(text: &[u8]) -> Result<Regex, String> {
     posix_regex_with(text, true, true)
 }
 

@@ -10,7 +10,8 @@ mod frame;
 mod host;
 mod run;
 
-pub(crate) use compare::{posix_regex, posix_regex_with};
+pub use compare::posix_regex;
+pub(crate) use compare::posix_regex_with;
 pub(crate) use eval::{MAX_STRING, expand, read};
 pub use frame::{Frame, How, Outcome, ScriptError, Step};
 pub use host::{

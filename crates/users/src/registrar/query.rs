@@ -54,8 +54,7 @@ pub(super) fn is_contact_registered(c: &mut Call<'_>) -> Flow {
         (None, Some(_)) => None,
         (None, None) => {
             let msg = c.ctx.msg.clone();
-            let first = msg.contacts().flatten().next().map(|n| n.uri.to_vec());
-            first
+            msg.contacts().flatten().next().map(|n| n.uri.to_vec())
         }
     };
     let fits = |x: &Contact| {

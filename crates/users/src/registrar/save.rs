@@ -9,7 +9,7 @@ use switchroom_wire::sip::{HeaderId, Message, NameAddr, Uri, scan, uri_eq};
 
 use super::flags::{PathMode, SaveFlags};
 use super::{Registrar, aor};
-use crate::usrloc::contact::{Contact, Field, Sync, Texts};
+use crate::usrloc::contact::{Contact, Field, Texts};
 use crate::usrloc::table::Contacts;
 use crate::usrloc::{Location, api};
 
@@ -152,9 +152,7 @@ fn process(ctx: &mut Ctx, table: &str, flags: &SaveFlags, own_aor: Option<Bytes>
                             fill(c, wanted, &common, now, expires);
                             c.socket = Some(socket);
                             c.cflags = cflags;
-                            if c.sync == Sync::Clean {
-                                c.sync = Sync::Dirty;
-                            }
+                            c.touch();
                         }
                         (None, expires) => {
                             let live = contacts.iter().filter(|c| c.is_live(now)).count();
@@ -416,7 +414,7 @@ fn print_contacts(contacts: &Contacts, now: u64, received_param: &str) -> Vec<u8
         out.extend_from_slice(if out.is_empty() { b"Contact: <" } else { b", <" });
         out.extend_from_slice(c.uri());
         out.push(b'>');
-        if c.q >= 0 && c.q != 0 {
+        if c.q > 0 {
             out.extend_from_slice(b";q=");
             out.extend_from_slice(switchroom_calls::core::branches::print_q(i32::from(c.q)).as_bytes());
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use smallvec::SmallVec;
 use switchroom_kernel::Kernel;
 use switchroom_kernel::ports::net::BoxFuture;
 use switchroom_kernel::ports::store::{Query, SqlValue, StoreError};
@@ -54,7 +55,7 @@ pub struct Changed<T> {
 /// Change the contacts of an address of record. The closure works on them as it likes; afterwards they are put in order,
 /// events are raised for what was added, changed or removed, and the database is told as the mode asks.
 ///
-/// A contact that the closure changed must have `sync` set to [`Sync::Dirty`]; a new one has [`Sync::New`].
+/// A contact that the closure changed must be marked with [`Contact::touch`]; a new one is by itself.
 pub fn change<T>(
     kernel: &Kernel,
     worker: Option<usize>,
@@ -63,34 +64,34 @@ pub fn change<T>(
     work: impl FnOnce(&mut Contacts) -> T,
 ) -> Changed<T> {
     let location = kernel.state::<Location>();
+    let heard = location.events.heard(kernel);
     let mut told: Vec<(Change, Contact)> = Vec::new();
-    let heard = true;
     let (value, queries, came, went) = table.change(aor, |record: &mut Record| {
-        let before: Vec<u64> = record.contacts.iter().map(|c| c.id).collect();
-        let old: Vec<Contact> = record.contacts.to_vec();
+        let before: SmallVec<[u64; 4]> = record.contacts.iter().map(|c| c.id).collect();
+        let old = if heard { record.contacts.clone() } else { Contacts::new() };
         let value = work(&mut record.contacts);
-        order(&mut record.contacts, !location.newest_first);
-        let mut queries = Vec::new();
-        for gone in old.iter().filter(|o| !record.contacts.iter().any(|c| c.id == o.id)) {
-            if gone.sync != Sync::New || location.write == WriteMode::Through {
-                match location.write {
-                    WriteMode::Through => queries.push(delete(location, table, gone.id)),
-                    WriteMode::Back => location.deleted.lock().push((table.name.clone(), gone.id)),
-                    WriteMode::None => {}
-                }
-            }
-            told.push((Change::Delete, gone.clone()));
+        if record.contacts.len() > 1 {
+            order(&mut record.contacts, !location.newest_first);
         }
-        for c in record.contacts.iter_mut().filter(|c| c.sync != Sync::Clean) {
-            let is_new = !before.contains(&c.id);
-            let same = old.iter().any(|o| o.id == c.id && o.sync == c.sync && o.modified == c.modified && o.cseq == c.cseq);
-            if is_new || !same {
-                told.push((if is_new { Change::Insert } else { Change::Update }, c.clone()));
-                if location.write == WriteMode::Through {
-                    queries.push(upsert(kernel, location, table, aor, c));
-                }
+        let mut queries = Vec::new();
+        for id in before.iter().filter(|id| !record.contacts.iter().any(|c| c.id == **id)) {
+            match location.write {
+                WriteMode::Through => queries.push(delete(location, table, *id)),
+                WriteMode::Back => location.deleted.lock().push((table.name.clone(), *id)),
+                WriteMode::None => {}
             }
-            if location.write != WriteMode::Back {
+            told.extend(old.iter().filter(|o| o.id == *id).map(|gone| (Change::Delete, gone.clone())));
+        }
+        for c in &mut record.contacts {
+            if !c.take_touched() {
+                continue;
+            }
+            if heard {
+                let what = if before.contains(&c.id) { Change::Update } else { Change::Insert };
+                told.push((what, c.clone()));
+            }
+            if location.write == WriteMode::Through {
+                queries.push(upsert(kernel, location, table, aor, c));
                 c.sync = Sync::Clean;
             }
         }
@@ -98,13 +99,11 @@ pub fn change<T>(
         let went = !before.is_empty() && record.contacts.is_empty();
         (value, queries, came, went)
     });
-    if heard {
-        for (what, contact) in &told {
-            location.events.contact(kernel, worker, *what, &table.name, aor, contact);
-        }
-        if came || went {
-            location.events.aor(kernel, worker, came, &table.name, aor);
-        }
+    for (what, contact) in &told {
+        location.events.contact(kernel, worker, *what, &table.name, aor, contact);
+    }
+    if came || went {
+        location.events.aor(kernel, worker, came, &table.name, aor);
     }
     Changed { value, queries }
 }

@@ -81,6 +81,8 @@ pub struct Contact {
     pub socket: Option<SocketId>,
     /// State towards the database.
     pub sync: Sync,
+    /// Changed since its record was last looked over.
+    touched: bool,
 }
 
 impl Contact {
@@ -101,12 +103,32 @@ impl Contact {
             q: -1,
             socket: None,
             sync: Sync::New,
+            touched: true,
         }
     }
 
     /// Replace all texts.
     pub fn set_texts(&mut self, texts: &Texts<'_>) {
         (self.texts, self.ends) = pack(texts);
+    }
+
+    /// Mark as changed.
+    pub fn touch(&mut self) {
+        self.touched = true;
+        if self.sync == Sync::Clean {
+            self.sync = Sync::Dirty;
+        }
+    }
+
+    /// Whether it was changed; the mark goes.
+    pub(super) fn take_touched(&mut self) -> bool {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// Mark as the database has it.
+    pub(super) fn settle(&mut self) {
+        self.touched = false;
+        self.sync = Sync::Clean;
     }
 
     /// One text.

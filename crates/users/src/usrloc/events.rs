@@ -68,6 +68,11 @@ impl Ids {
         }
     }
 
+    /// Whether anybody wants to know of contacts.
+    pub(super) fn heard(&self, kernel: &Kernel) -> bool {
+        [self.insert, self.update, self.delete].into_iter().any(|id| kernel.events.heard(id))
+    }
+
     /// Tell of a contact.
     pub(super) fn contact(
         &self,

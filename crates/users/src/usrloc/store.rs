@@ -7,7 +7,7 @@ use switchroom_kernel::open::Opening;
 use switchroom_kernel::ports::net::SocketId;
 use switchroom_kernel::ports::store::{Rows, SqlValue};
 
-use super::contact::{Contact, Field, Sync, Texts};
+use super::contact::{Contact, Field, Texts};
 
 /// Column names, all changeable by parameter; statements made from them once.
 pub struct Columns {
@@ -152,7 +152,7 @@ pub fn read_rows(kernel: &Kernel, use_domain: bool, rows: Rows) -> (Vec<(Vec<u8>
         c.cflags = r.get(12).map_or(0, |v| flag_mask(kernel, v));
         c.socket = find_socket(kernel, &text(14));
         c.methods = int(15).map_or(u32::MAX, |m| m as u32);
-        c.sync = Sync::Clean;
+        c.settle();
         good.push((aor.into_bytes(), c));
     }
     let bad = total - good.len();

@@ -124,7 +124,11 @@ mod tests {
 
     #[test]
     fn contacts_are_ordered_by_q_and_then_by_age() {
-        let make = |q, modified| Contact { q, modified, ..Contact::new(&Texts::default()) };
+        let make = |q, modified| {
+            let mut c = Contact::new(&Texts::default());
+            (c.q, c.modified) = (q, modified);
+            c
+        };
         let mut c: Contacts = [make(500, 1), make(1000, 1), make(500, 2)].into_iter().collect();
         order(&mut c, false);
         let seen: Vec<_> = c.iter().map(|c| (c.q, c.modified)).collect();

@@ -260,6 +260,12 @@ impl Edits {
         self.body = Some(Body { content_type, bytes });
     }
 
+    /// The body set so far with its Content-Type where that was set too; an empty body stands for a removed one.
+    #[must_use]
+    pub fn body(&self) -> Option<(Option<&Bytes>, &Bytes)> {
+        self.body.as_ref().map(|b| (b.content_type.as_ref(), &b.bytes))
+    }
+
     /// Removes the body and its Content-Type.
     pub fn remove_body(&mut self, msg: &Message) {
         self.remove_headers(msg, HeaderId::ContentType);

@@ -33,7 +33,14 @@ impl Part<'_> {
 impl Message {
     /// The parts of the body: one for a plain body, none for an empty one. Nested multiparts are not entered.
     pub fn parts(&self) -> Parts<'_> {
-        let (body, kind) = (self.body(), self.content_type().unwrap_or(b"application/sdp"));
+        Parts::of(self.content_type().unwrap_or(b"application/sdp"), self.body())
+    }
+}
+
+impl<'a> Parts<'a> {
+    /// The parts of a body of this Content-Type.
+    #[must_use]
+    pub fn of(kind: &'a [u8], body: &'a [u8]) -> Parts<'a> {
         if body.is_empty() {
             return Parts { rest: None, boundary: None, content_type: kind };
         }

@@ -1,0 +1,39 @@
+//! The binary `switchroom`: the command line, and where ports meet drivers.
+
+mod catalogue;
+mod check;
+mod cli;
+mod database;
+mod default_script;
+mod demo;
+mod house;
+mod logging;
+mod manage;
+mod ready;
+mod run;
+mod sockets;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let result = match cli.command {
+        cli::Command::Run(args) => run::run(args),
+        cli::Command::Check(args) => check::check(&args),
+        cli::Command::Mi(args) => manage::manage(&args),
+        cli::Command::Db(args) => database::db(&args),
+        cli::Command::User(args) => database::user(&args),
+        cli::Command::Init(args) => default_script::init(&args),
+        cli::Command::Demo(args) => demo::demo(&args),
+        cli::Command::Completions(args) => cli::completions(&args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("switchroom: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
