@@ -45,10 +45,12 @@ pub fn init(args: &InitArgs) -> anyhow::Result<ExitCode> {
     if args.file.exists() && !args.force {
         bail!("{} exists already; --force overwrites it", args.file.display());
     }
-    std::fs::create_dir_all(&args.data_dir).with_context(|| format!("cannot make {}", args.data_dir.display()))?;
+    std::fs::create_dir_all(&args.data_dir)
+        .with_context(|| format!("cannot make {}", args.data_dir.display()))?;
     let url = database::url_in(&args.data_dir);
     database::create(&url)?;
-    std::fs::write(&args.file, script(&url, MI_PORT)).with_context(|| format!("cannot write {}", args.file.display()))?;
+    std::fs::write(&args.file, script(&url, MI_PORT))
+        .with_context(|| format!("cannot write {}", args.file.display()))?;
     println!("wrote {} (database {url})", args.file.display());
     println!("start it:  switchroom run -f {}", args.file.display());
     Ok(ExitCode::SUCCESS)

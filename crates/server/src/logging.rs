@@ -22,8 +22,10 @@ pub fn start(json: bool) {
         // A second start in one process (tests) keeps the first.
         let _ = tracing_subscriber::registry().with(layer).try_init();
     } else {
-        let layer =
-            tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(std::io::stderr).with_filter(filter);
+        let layer = tracing_subscriber::fmt::layer()
+            .with_ansi(colours)
+            .with_writer(std::io::stderr)
+            .with_filter(filter);
         let _ = tracing_subscriber::registry().with(layer).try_init();
     }
 }

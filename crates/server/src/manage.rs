@@ -68,7 +68,8 @@ fn over_http(url: &str, request: &Value) -> anyhow::Result<Vec<u8>> {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     let end = answer.windows(4).position(|w| w == b"\r\n\r\n").context("the answer is no HTTP")?;
-    let status = String::from_utf8_lossy(&answer[..answer.iter().position(|b| *b == b'\r').unwrap_or(0)]).into_owned();
+    let status =
+        String::from_utf8_lossy(&answer[..answer.iter().position(|b| *b == b'\r').unwrap_or(0)]).into_owned();
     if !status.contains(" 200") {
         bail!("{address} answers {status}");
     }

@@ -23,7 +23,10 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     logging::start(args.log_json);
     let (source, built_in) = match &args.file {
         Some(file) => (check::source(file, args.preprocessor.as_deref())?, false),
-        None => (Source::Text("built-in".into(), default_script::prepare(&args.data_dir)?.into_bytes().into()), true),
+        None => (
+            Source::Text("built-in".into(), default_script::prepare(&args.data_dir)?.into_bytes().into()),
+            true,
+        ),
     };
     let options = Options {
         listen: args.listen.iter().map(|l| sockets::parse_listen(l)).collect::<Result<_, _>>()?,

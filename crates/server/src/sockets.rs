@@ -76,12 +76,18 @@ fn addresses(host: &str) -> anyhow::Result<Vec<IpAddr>> {
     if let Ok(ip) = host.parse() {
         return Ok(vec![ip]);
     }
-    let of_interface: Vec<IpAddr> =
-        interfaces()?.into_iter().filter(|i| i.name == host).map(|i| i.ip()).filter(|ip| !is_link_local(ip)).collect();
+    let of_interface: Vec<IpAddr> = interfaces()?
+        .into_iter()
+        .filter(|i| i.name == host)
+        .map(|i| i.ip())
+        .filter(|ip| !is_link_local(ip))
+        .collect();
     if !of_interface.is_empty() {
         return Ok(of_interface);
     }
-    let found = (host, 0).to_socket_addrs().with_context(|| format!("\"{host}\" is no address, interface or host"))?;
+    let found = (host, 0)
+        .to_socket_addrs()
+        .with_context(|| format!("\"{host}\" is no address, interface or host"))?;
     let first = found.map(|a| a.ip()).next();
     Ok(vec![first.with_context(|| format!("\"{host}\" has no address"))?])
 }

@@ -44,7 +44,8 @@ impl fmt::Display for Ladder {
             let text: String = s.text.chars().take(W - 8).collect();
             let dashes = "-".repeat(W - 4 - text.chars().count().min(W - 4));
             let arrow = if right { format!("{text} {dashes}>") } else { format!("<{dashes} {text}") };
-            let (first, second) = if s.phone == "alice" { (arrow, String::new()) } else { (String::new(), arrow) };
+            let (first, second) =
+                if s.phone == "alice" { (arrow, String::new()) } else { (String::new(), arrow) };
             let ms = s.at.as_secs_f64() * 1000.0;
             writeln!(f, "{ms:>10.2}  |{first:<w$}|{second:<w$}|", w = W - 1)?;
         }

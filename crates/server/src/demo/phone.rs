@@ -14,7 +14,8 @@ use super::ladder::Ladder;
 /// Password of both phones.
 pub const PASSWORD: &str = "demo-secret";
 
-const SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 40000 RTP/AVP 0\r\n";
+const SDP: &str =
+    "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 40000 RTP/AVP 0\r\n";
 
 /// One phone.
 pub struct Phone {
@@ -82,8 +83,10 @@ impl Phone {
         let limit = Instant::now() + Duration::from_secs(5);
         let mut buffer = vec![0; 65_535];
         while Instant::now() < limit {
-            let (n, _) =
-                self.socket.recv_from(&mut buffer).with_context(|| format!("{} waited for {what}", self.name))?;
+            let (n, _) = self
+                .socket
+                .recv_from(&mut buffer)
+                .with_context(|| format!("{} waited for {what}", self.name))?;
             ladder.note(self.name, false, &buffer[..n]);
             let msg = Message::parse(Bytes::copy_from_slice(&buffer[..n]))
                 .map_err(|e| anyhow!("{} received what is no SIP: {e}", self.name))?;
@@ -110,7 +113,8 @@ impl Phone {
                 u = self.uri(),
             );
             self.send(ladder, text.as_bytes())?;
-            let reply = self.receive(ladder, "the answer to its REGISTER", |m| !m.is_request() && m.status() >= 200)?;
+            let reply =
+                self.receive(ladder, "the answer to its REGISTER", |m| !m.is_request() && m.status() >= 200)?;
             match reply.status() {
                 200 => return Ok(()),
                 401 => authorization = self.answer(&reply, "REGISTER", &registrar)?,
@@ -159,7 +163,13 @@ impl Phone {
     }
 
     /// Answer a request.
-    fn reply(&self, ladder: &mut Ladder, request: &Message, code: u16, body: Option<&str>) -> anyhow::Result<()> {
+    fn reply(
+        &self,
+        ladder: &mut Ladder,
+        request: &Message,
+        code: u16,
+        body: Option<&str>,
+    ) -> anyhow::Result<()> {
         let contact = format!("Contact: {}\r\n", self.contact());
         let tag = format!("{}-tag", self.name);
         let reply = Reply {
@@ -231,7 +241,12 @@ pub fn call(a: &mut Phone, b: &mut Phone, ladder: &mut Ladder) -> anyhow::Result
     b.reply(ladder, &invite, 200, Some(SDP))?;
     let answer = a.receive(ladder, "200", |m| m.status() == 200)?;
     let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
-    let target = answer.contacts().flatten().next().map(|c: NameAddr<'_>| text(c.uri)).context("a 200 without Contact")?;
+    let target = answer
+        .contacts()
+        .flatten()
+        .next()
+        .map(|c: NameAddr<'_>| text(c.uri))
+        .context("a 200 without Contact")?;
     let mut routes: Vec<String> = answer.record_routes().flatten().map(|r| text(r.raw)).collect();
     routes.reverse();
     let to = text(answer.header(HeaderId::To).context("a 200 without To")?.value);

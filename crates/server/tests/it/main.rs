@@ -1,0 +1,10 @@
+//! The running program, end to end: scripts and messages in, messages, rows and log lines out.
+//!
+//! Every test starts a server of its own on free ports of loopback, so all run side by side.
+
+mod auth;
+mod cancel;
+mod fork;
+mod register;
+mod support;
+mod ua;
