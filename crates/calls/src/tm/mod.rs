@@ -97,7 +97,7 @@ pub static MODULE: Module = Module {
 };
 
 fn deadline(shard: &Shard) -> Option<Instant> {
-    shard.find_part::<Transactions>()?.next(shard.now())
+    shard.find_part::<Transactions>()?.next()
 }
 
 fn open(o: &mut Opening<'_>) -> Result<(), String> {

@@ -291,10 +291,9 @@ impl Transactions {
         slots.into_iter().filter_map(|slot| table.id_at(slot)).collect()
     }
 
-    /// When to look again.
-    pub fn next(&self, now: Instant) -> Option<Instant> {
-        let wheel = self.wheel.borrow();
-        wheel.as_ref().filter(|w| w.armed() > 0).map(|_| now + TICK)
+    /// When to look again. It stays the same until then, or nobody would ever look.
+    pub fn next(&self) -> Option<Instant> {
+        self.wheel.borrow().as_ref()?.next_tick()
     }
 }
 
