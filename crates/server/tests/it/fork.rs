@@ -51,7 +51,7 @@ fn the_first_to_answer_wins_and_the_others_are_cancelled_with_a_reason() {
 #[test]
 fn when_all_fail_the_best_reply_is_passed_on() {
     for (first, second, best) in [
-        ("486 Busy Here", "404 Not Found", 486),
+        ("486 Busy Here", "404 Not Found", 404),
         ("503 Service Unavailable", "404 Not Found", 404),
         ("480 Temporarily Unavailable", "401 Unauthorized", 401),
         ("500 Server Internal Error", "486 Busy Here", 486),
