@@ -5,6 +5,9 @@
 mod auth;
 mod cancel;
 mod fork;
+mod malformed;
 mod register;
+mod restart;
 mod support;
+mod tcp;
 mod ua;
