@@ -4,8 +4,12 @@
 
 mod auth;
 mod cancel;
+mod database;
 mod fork;
+mod loss;
 mod malformed;
+mod manage;
+mod phones;
 mod register;
 mod restart;
 mod support;

@@ -145,7 +145,7 @@ impl Setup {
     }
 
     /// The script as a whole for these ports.
-    fn script(&self, sip: u16, mi: u16) -> String {
+    pub fn script_for(&self, sip: u16, mi: u16) -> String {
         let mut text = format!(
             "log_level=2\nudp_workers=2\nsocket=udp:127.0.0.1:{sip}\nsocket=tcp:127.0.0.1:{sip}\n{MODULES}\
              modparam(\"httpd\", \"port\", {mi})\n"
@@ -162,7 +162,7 @@ impl Setup {
     /// Makes the database, and starts the program.
     pub fn start(self) -> House {
         let (sip, mi) = (free_port(), free_port());
-        let builder = Server::builder(PROGRAM).config(&self.script(sip, mi)).ready("ready");
+        let builder = Server::builder(PROGRAM).config(&self.script_for(sip, mi)).ready("ready");
         let dir = builder.dir().to_owned();
         if self.database {
             let url = format!("sqlite://{}/test.db", dir.display());
