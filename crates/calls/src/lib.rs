@@ -3,6 +3,7 @@
 //! Adding a module is one folder and one line in [`MODULES`].
 
 pub mod core;
+pub mod event_routing;
 pub mod maxfwd;
 pub mod options;
 pub mod proto;
@@ -10,6 +11,7 @@ pub mod rr;
 pub mod signaling;
 pub mod sipmsgops;
 pub mod sl;
+pub mod textops;
 pub mod tm;
 
 use switchroom_kernel::Module;
@@ -17,6 +19,7 @@ use switchroom_kernel::Module;
 /// The modules of this floor. `core` is always loaded; the others when a script names them.
 pub static MODULES: &[&Module] = &[
     &core::MODULE,
+    &event_routing::MODULE,
     &maxfwd::MODULE,
     &options::MODULE,
     &proto::UDP,
@@ -25,5 +28,6 @@ pub static MODULES: &[&Module] = &[
     &signaling::MODULE,
     &sipmsgops::MODULE,
     &sl::MODULE,
+    &textops::MODULE,
     &tm::MODULE,
 ];

@@ -54,13 +54,6 @@ impl Wheel {
         self.armed
     }
 
-    /// When [`Wheel::advance`] is to be called next: the end of the current tick, while any token has a deadline.
-    #[must_use]
-    pub fn next_tick(&self) -> Option<Instant> {
-        let passed = Duration::from_millis(self.tick.as_millis() as u64 * (self.now + 1));
-        (self.armed > 0).then(|| self.start + passed)
-    }
-
     /// Sets, moves or (with `None`) clears the deadline of a token. Tokens are indexes: memory grows with the largest.
     pub fn set(&mut self, token: u32, deadline: Option<Instant>) {
         let index = token as usize;
@@ -149,15 +142,12 @@ mod tests {
         wheel.set(2, Some(at(40)));
         wheel.set(2, None);
         let mut fired = Vec::new();
-        assert_eq!(wheel.next_tick(), Some(at(10)));
         wheel.advance(at(29), |t| fired.push(t));
         assert!(fired.is_empty());
-        assert_eq!(wheel.next_tick(), Some(at(30)));
         wheel.advance(at(30), |t| fired.push(t));
         assert_eq!((fired.as_slice(), wheel.armed()), (&[3][..], 1));
         wheel.advance(at(10_000), |t| fired.push(t));
         assert_eq!((fired.as_slice(), wheel.armed()), (&[3, 1][..], 0));
-        assert_eq!(wheel.next_tick(), None);
     }
 
     proptest! {

@@ -314,9 +314,14 @@ fn a_placeholder_times_out_as_408_and_ends_with_an_answer_or_cancel() {
 }
 
 #[test]
-fn only_an_invite_waits_for_branches() {
+fn any_request_waits_for_branches_no_longer_than_its_sender_does() {
     let mut w = World::new(Options::default());
-    assert_eq!(w.wait(None), Err(AddError::NotInvite));
+    w.wait(None).unwrap();
+    w.route_done();
+    w.pass(29_000);
+    assert!(w.take().is_empty());
+    w.pass(2_000);
+    assert_eq!(w.take(), ["failed 408 of 0"]);
 }
 
 #[test]

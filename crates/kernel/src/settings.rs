@@ -93,7 +93,7 @@ pub static GLOBALS: &[Global] = &[
     g("mem_warming_pattern_file", MEMORY, ""),
     g("mem_warming_percentage", MEMORY, ""),
     g("mhomed", Kind::Bool, "0"),
-    g("mpath", Kind::Moot("modules are part of the program"), ""),
+    g("mpath", Kind::Str, ""),
     g("open_files_limit", Kind::Int, "-1"),
     g("pi_framework", Kind::Str, ""),
     g("poll_method", Kind::Moot("the best one of the system is used"), ""),

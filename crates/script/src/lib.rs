@@ -22,4 +22,5 @@ pub use diag::{Diagnostic, Severity};
 pub use parse::{Ast, parse, parse_file};
 pub use program::{CallInfo, Limits, Program, RouteId, RouteInfo};
 pub use source::{DiskLoader, Loader, NoLoader};
+pub use transform::subst::{Piece, Subst};
 pub use value::Value;

@@ -11,6 +11,7 @@ pub mod functions;
 pub mod locate;
 mod message_vars;
 mod process_vars;
+mod sdp_vars;
 pub mod send;
 pub mod state;
 pub mod uri;

@@ -3,7 +3,7 @@
 
 use switchroom_kernel::module::{Named, Variable};
 
-use super::{branches, message_vars as m, process_vars as p, uri_vars as u};
+use super::{branches, message_vars as m, process_vars as p, sdp_vars as s, uri_vars as u};
 
 const fn old(v: Variable, names: &'static [&'static str]) -> Variable {
     v.formerly(names)
@@ -81,6 +81,15 @@ pub static VARIABLES: &[Variable] = &[
     named(Variable::ro("hdrcnt", m::header_count, "How often a header occurs")),
     Variable::ro("msg.is_request", m::is_request, "1 for a request"),
     Variable::ro("msg.type", m::message_type, "request or reply"),
+    // Session description
+    maybe(Variable::rw("sdp", s::sdp, s::set_sdp, "The session description")).indexed(),
+    named(Variable::rw("sdp.line", s::line, s::set_line, "A line or token of the session description"))
+        .indexed(),
+    named(Variable::rw("sdp.session", s::session, s::set_session, "The same before the first stream"))
+        .indexed(),
+    named(Variable::rw("sdp.stream", s::stream, s::set_stream, "A stream, or a line or token of one"))
+        .indexed(),
+    named(Variable::ro("sdp.stream.idx", s::stream_index, "Number of the stream that has a line or token")),
     // Flags and branches
     Variable::ro("mf", m::flags, "Names of the message flags that are set"),
     Variable::ro("bf", m::branch_flags, "Names of the branch flags of branch 0"),

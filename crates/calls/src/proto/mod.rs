@@ -17,7 +17,11 @@ pub static TCP: Module = Module {
     params: &[
         Param::int("tcp_port", "5060", "Port of sockets without one"),
         Param::int("tcp_send_timeout", "100", "Milliseconds for a blocking send; sends never block here"),
-        Param::int("tcp_max_msg_chunks", "4", "Reads per message; here tcp_max_msg_time bounds a slow sender"),
+        Param::int(
+            "tcp_max_msg_chunks",
+            "4",
+            "Reads per message; here tcp_max_msg_time bounds a slow sender",
+        ),
         Param::int("tcp_crlf_pingpong", "1", "Answer CRLF keep-alives (RFC 5626)"),
         Param::int("tcp_crlf_drop", "0", "Drop CRLF keep-alives"),
         Param::int("tcp_async", "1", "Connect without blocking; always so here"),

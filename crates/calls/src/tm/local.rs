@@ -174,7 +174,7 @@ fn start(
         on_final: Some(on_final.clone()),
     };
     let nonce = part.random() as u32;
-    let Some(id) = part.table(|t| t.insert(b"", None, nonce, tx)) else {
+    let Some(id) = part.table(|t| t.insert(b"", None, nonce, Box::new(tx))) else {
         return on_final(shard, 503, None);
     };
     shard.count(tm.stats.uac, 1);

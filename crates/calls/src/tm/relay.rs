@@ -86,7 +86,7 @@ pub(super) fn make(ctx: &mut Ctx) -> Made {
         notes: Default::default(),
     };
     let nonce = part.random() as u32;
-    let Some(new) = part.table(|t| t.insert(&server_key, None, nonce, tx)) else {
+    let Some(new) = part.table(|t| t.insert(&server_key, None, nonce, Box::new(tx))) else {
         tracing::error!("the table of transactions is full");
         return Made::Refused;
     };
@@ -359,7 +359,7 @@ fn add_one(ctx: &mut Ctx, tx: Id, plan: Plan, no_failover: bool) -> Result<(), i
         tracing::info!("a branch was not added: {e}");
         match e {
             AddError::Final | AddError::Cancelled | AddError::Blocked => -3,
-            AddError::TooMany | AddError::NotInvite => -1,
+            AddError::TooMany => -1,
         }
     })
 }
@@ -590,6 +590,10 @@ fn relay_cancel(ctx: &mut Ctx, flags: RelayFlags) -> Option<Flow> {
     // The 200 goes first, so that the caller sees it before the 487.
     if !send::reply(ctx, 200, b"canceling", Some(&tag), &[], None) {
         return Some(FALSE);
+    }
+    // The CANCEL has no transaction of its own; those who follow it hear of its only reply here.
+    for w in api::take_followers(ctx) {
+        w.event(ctx, &TxEvent::Sending { code: 200, reason: b"canceling", relayed: None, branch: None });
     }
     replies::tell(&shard, tx, &TxEvent::Cancelled);
     step(&shard, tx, |t, now, sink| {

@@ -229,8 +229,11 @@ pub struct Tx {
 
 /// The transactions of one worker.
 pub struct Transactions {
-    table: RefCell<Table<Tx>>,
+    /// Boxed, so that the table stays small when it grows.
+    table: RefCell<Table<Box<Tx>>>,
     wheel: RefCell<Option<Wheel>>,
+    /// When the wheel was looked at last.
+    ticked: Cell<Option<Instant>>,
     random: Cell<u64>,
 }
 
@@ -242,6 +245,7 @@ impl Transactions {
         Transactions {
             table: RefCell::new(Table::new(MAX_TRANSACTIONS, seed)),
             wheel: RefCell::new(None),
+            ticked: Cell::new(None),
             random: Cell::new(seed | 1),
         }
     }
@@ -258,11 +262,11 @@ impl Transactions {
 
     /// Look at or change one transaction. No script and no other module may run inside.
     pub fn with<T>(&self, id: Id, work: impl FnOnce(&mut Tx) -> T) -> Option<T> {
-        self.table.borrow_mut().get_mut(id).map(work)
+        self.table.borrow_mut().get_mut(id).map(|tx| work(tx))
     }
 
     /// Look at the table.
-    pub fn table<T>(&self, work: impl FnOnce(&mut Table<Tx>) -> T) -> T {
+    pub fn table<T>(&self, work: impl FnOnce(&mut Table<Box<Tx>>) -> T) -> T {
         work(&mut self.table.borrow_mut())
     }
 
@@ -270,7 +274,10 @@ impl Transactions {
     pub fn schedule(&self, id: Id, now: Instant) {
         let deadline = self.with(id, |tx| tx.core.deadline()).flatten();
         let mut wheel = self.wheel.borrow_mut();
-        let wheel = wheel.get_or_insert_with(|| Wheel::new(now, TICK, 8192));
+        let wheel = wheel.get_or_insert_with(|| {
+            self.ticked.set(Some(now));
+            Wheel::new(now, TICK, 8192)
+        });
         wheel.set(id.slot, deadline);
     }
 
@@ -286,14 +293,17 @@ impl Transactions {
         let mut slots: SmallVec<[u32; 16]> = SmallVec::new();
         if let Some(wheel) = self.wheel.borrow_mut().as_mut() {
             wheel.advance(now, |slot| slots.push(slot));
+            self.ticked.set(Some(now));
         }
         let table = self.table.borrow();
         slots.into_iter().filter_map(|slot| table.id_at(slot)).collect()
     }
 
-    /// When to look again. It stays the same until then, or nobody would ever look.
+    /// When to look again: a moment that stays where it is until then.
     pub fn next(&self) -> Option<Instant> {
-        self.wheel.borrow().as_ref()?.next_tick()
+        let wheel = self.wheel.borrow();
+        wheel.as_ref().filter(|w| w.armed() > 0)?;
+        self.ticked.get().map(|last| last + TICK)
     }
 }
 

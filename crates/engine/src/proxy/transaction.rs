@@ -58,9 +58,6 @@ pub enum AddError {
     /// [`MAX_BRANCHES`] or the number of awaited branches is reached.
     #[error("too many branches")]
     TooMany,
-    /// The operation is for INVITE only.
-    #[error("only an INVITE can wait for branches")]
-    NotInvite,
 }
 
 /// Which branches are to be cancelled.
@@ -319,23 +316,21 @@ impl<R: AsRef<Message>, D> Transaction<R, D> {
     }
 
     /// Adds a placeholder that holds the transaction open until `awaited` branches were added (`None`: no limit), a 2xx
-    /// came, `fr_inv` passed, or [`Transaction::stop_waiting`]. `destination` is what the host keeps with it.
+    /// came, `fr_inv` (`fr` for other requests than INVITE) passed, or [`Transaction::stop_waiting`]. `destination` is what the host keeps with it.
     pub fn wait_for_branches(
         &mut self,
         now: Instant,
         awaited: Option<usize>,
         destination: D,
     ) -> Result<usize, AddError> {
-        if !self.settings.invite {
-            return Err(AddError::NotInvite);
-        }
         self.may_add()?;
         if self.decided.take().is_some() {
             self.step = self.branches.len();
         }
         let index = self.branches.len();
         self.limit = awaited.map_or(MAX_BRANCHES, |n| (index + 1).saturating_add(n).min(MAX_BRANCHES));
-        let until = now + ms(self.settings.timing.fr_inv);
+        let timing = &self.settings.timing;
+        let until = now + ms(if self.settings.invite { timing.fr_inv } else { timing.fr });
         self.branches.push(Branch::placeholder(until, destination));
         Ok(index)
     }

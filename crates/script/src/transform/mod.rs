@@ -8,7 +8,7 @@ mod ip;
 mod lists;
 mod sip;
 mod strings;
-mod subst;
+pub(crate) mod subst;
 
 use std::fmt;
 use std::sync::Arc;

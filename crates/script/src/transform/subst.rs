@@ -7,15 +7,21 @@ use crate::vm::{MAX_STRING, posix_regex_with};
 
 /// A prepared substitution.
 #[derive(Debug)]
-pub(super) struct Subst {
-    regex: Regex,
-    replacement: Vec<Piece>,
-    all: bool,
+pub struct Subst {
+    /// What is looked for.
+    pub regex: Regex,
+    /// What takes its place.
+    pub replacement: Vec<Piece>,
+    /// Every match instead of the first.
+    pub all: bool,
 }
 
+/// A piece of a replacement.
 #[derive(Debug)]
-enum Piece {
+pub enum Piece {
+    /// Plain text.
     Text(Vec<u8>),
+    /// What a group matched; 0 is the whole match.
     Group(usize),
 }
 

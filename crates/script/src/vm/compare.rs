@@ -129,11 +129,13 @@ pub fn posix_regex(text: &[u8]) -> Result<Regex, String> {
     posix_regex_with(text, true, true)
 }
 
-/// The same with a choice about case, and whether `.` matches a line's end.
-pub(crate) fn posix_regex_with(text: &[u8], ignore_case: bool, dot_newline: bool) -> Result<Regex, String> {
+/// The same with a choice about case, and whether lines count: where `.` does not match a line's end, `^` and `$` match at
+/// the ends of every line.
+pub fn posix_regex_with(text: &[u8], ignore_case: bool, dot_newline: bool) -> Result<Regex, String> {
     RegexBuilder::new(&translate(text))
         .case_insensitive(ignore_case)
         .dot_matches_new_line(dot_newline)
+        .multi_line(!dot_newline)
         .unicode(false)
         .size_limit(MAX_REGEX)
         .dfa_size_limit(MAX_REGEX)

@@ -10,8 +10,7 @@ mod frame;
 mod host;
 mod run;
 
-pub use compare::posix_regex;
-pub(crate) use compare::posix_regex_with;
+pub use compare::{posix_regex, posix_regex_with};
 pub(crate) use eval::{MAX_STRING, expand, read};
 pub use frame::{Frame, How, Outcome, ScriptError, Step};
 pub use host::{

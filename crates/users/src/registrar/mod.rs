@@ -23,11 +23,18 @@ pub static MODULE: Module = Module {
         Param::int("default_expires", "3600", "Seconds when the phone names none"),
         Param::int("default_q", "0", "Quality when the phone names none, in thousandths"),
         Param::int("case_sensitive", "1", "User names differ by case"),
-        Param::unset("tcp_persistent_flag", "Message flag that keeps the connection for the time of the binding"),
+        Param::unset(
+            "tcp_persistent_flag",
+            "Message flag that keeps the connection for the time of the binding",
+        ),
         Param::str("realm_prefix", "", "Taken off the domain of the address of record"),
         Param::int("min_expires", "60", "Shorter bindings are made so long"),
         Param::int("max_expires", "0", "Longer bindings are cut; 0 for no limit"),
-        Param::str("received_param", "received", "Contact parameter that shows the source address in replies"),
+        Param::str(
+            "received_param",
+            "received",
+            "Contact parameter that shows the source address in replies",
+        ),
         Param::unset("received_avp", "AVP that holds the source address of phones behind NAT"),
         Param::int("retry_after", "0", "Seconds in Retry-After when a binding is refused; 0 for none"),
         Param::unset("sock_hdr_name", "Header that names the receiving socket"),
@@ -46,15 +53,45 @@ pub static MODULE: Module = Module {
     functions: &[
         Function::new("save", &["str!,[str],[str],[str]"], "RO", save::save, "Process a REGISTER")
             .prepared(prepare_table),
-        Function::new("lookup", &["str!,[str],[str]"], "RFO", lookup::lookup, "Set destinations from the location")
-            .prepared(prepare_table),
-        Function::new("remove", &["str!,str,[str],[str],[str],[str]"], "RO", query::remove, "Remove contacts")
-            .prepared(prepare_table),
-        Function::new("remove_ip_port", &["str,int,str!,[str]"], "*", query::remove_ip_port, "Remove by address"),
-        Function::new("add_sock_hdr", &["str"], "RFOBL", query::add_sock_hdr, "Name the receiving socket in a header"),
-        Function::new("is_registered", &["str!,[str]"], "RFOBL", query::is_registered, "Test for any contact")
-            .prepared(prepare_table)
-            .formerly(&["registered"]),
+        Function::new(
+            "lookup",
+            &["str!,[str],[str]"],
+            "RFO",
+            lookup::lookup,
+            "Set destinations from the location",
+        )
+        .prepared(prepare_table),
+        Function::new(
+            "remove",
+            &["str!,str,[str],[str],[str],[str]"],
+            "RO",
+            query::remove,
+            "Remove contacts",
+        )
+        .prepared(prepare_table),
+        Function::new(
+            "remove_ip_port",
+            &["str,int,str!,[str]"],
+            "*",
+            query::remove_ip_port,
+            "Remove by address",
+        ),
+        Function::new(
+            "add_sock_hdr",
+            &["str"],
+            "RFOBL",
+            query::add_sock_hdr,
+            "Name the receiving socket in a header",
+        ),
+        Function::new(
+            "is_registered",
+            &["str!,[str]"],
+            "RFOBL",
+            query::is_registered,
+            "Test for any contact",
+        )
+        .prepared(prepare_table)
+        .formerly(&["registered"]),
         Function::new(
             "is_contact_registered",
             &["str!,[str],[str],[str]"],
@@ -63,8 +100,14 @@ pub static MODULE: Module = Module {
             "Test for one contact",
         )
         .prepared(prepare_table),
-        Function::new("is_ip_registered", &["str!,[str],var,[var]"], "RFOBL", query::is_ip_registered, "Test for an address")
-            .prepared(prepare_table),
+        Function::new(
+            "is_ip_registered",
+            &["str!,[str],var,[var]"],
+            "RFOBL",
+            query::is_ip_registered,
+            "Test for an address",
+        )
+        .prepared(prepare_table),
     ],
     statistics: &[
         Statistic::gauge("max_expires", "Value of the parameter"),
@@ -140,7 +183,8 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
     o.provide(r);
     // The tables that the script names exist from the start, so that their rows are loaded.
     let location = o.kernel.share::<Location>().ok_or("usrloc is not loaded")?;
-    for function in ["save", "lookup", "remove", "is_registered", "is_contact_registered", "is_ip_registered"] {
+    for function in ["save", "lookup", "remove", "is_registered", "is_contact_registered", "is_ip_registered"]
+    {
         for name in o.kernel.registry.static_args(function, 0) {
             crate::usrloc::api::table(&location, &String::from_utf8_lossy(&name));
         }
@@ -153,8 +197,12 @@ fn prepare_table(
     args: &[switchroom_script::names::StaticArg],
 ) -> Result<Option<switchroom_kernel::module::Prepared>, String> {
     match switchroom_calls::core::functions::static_str(args.first()) {
-        Some(name) if !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') => Ok(None),
-        Some(name) => Err(format!("\"{name}\" is no name of a location table; the usual one is \"location\"")),
+        Some(name) if !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') => {
+            Ok(None)
+        }
+        Some(name) => {
+            Err(format!("\"{name}\" is no name of a location table; the usual one is \"location\""))
+        }
         None => Err("the location table must be given as a plain string".into()),
     }
 }

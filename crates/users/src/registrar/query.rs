@@ -77,7 +77,8 @@ pub(super) fn is_ip_registered(c: &mut Call<'_>) -> Flow {
     let Some(var) = c.var(2) else { return FALSE };
     let mut ips = Vec::new();
     for i in 0..64 {
-        let at = switchroom_script::vm::VarAccess { index: switchroom_script::vm::Index::At(i), ..var.clone() };
+        let at =
+            switchroom_script::vm::VarAccess { index: switchroom_script::vm::Index::At(i), ..var.clone() };
         let own = if i == 0 { &var } else { &at };
         match c.ctx.get_var(own).to_bytes().and_then(|t| parse_ip(&t)) {
             Some(ip) if !ips.contains(&ip) => ips.push(ip),
@@ -127,9 +128,8 @@ pub(super) fn remove_ip_port(c: &mut Call<'_>) -> Flow {
             keys
         }
     };
-    let fits = move |x: &Contact| {
-        address(x).is_some_and(|(i, p)| i == ip && (port == 0 || port == i64::from(p)))
-    };
+    let fits =
+        move |x: &Contact| address(x).is_some_and(|(i, p)| i == ip && (port == 0 || port == i64::from(p)));
     take_out(c.ctx, keys.into_iter().map(|k| (table.clone(), k)).collect(), fits)
 }
 

@@ -136,7 +136,8 @@ fn process(ctx: &mut Ctx, table: &str, flags: &SaveFlags, own_aor: Option<Bytes>
                 for wanted in list {
                     let found = position(contacts, wanted, &common, mode);
                     if let Some(at) = found {
-                        let in_order = check_order(std::iter::once(&contacts[at]), &common, now, location, registrar)?;
+                        let in_order =
+                            check_order(std::iter::once(&contacts[at]), &common, now, location, registrar)?;
                         if !in_order {
                             continue;
                         }
@@ -223,9 +224,7 @@ fn position(contacts: &Contacts, wanted: &Wanted, common: &Common, mode: i64) ->
                 _ => false,
             }
     };
-    contacts.iter().position(|c| {
-        same_uri(c) && (mode == 0 || c.text(Field::CallId) == &common.call_id[..])
-    })
+    contacts.iter().position(|c| same_uri(c) && (mode == 0 || c.text(Field::CallId) == &common.call_id[..]))
 }
 
 fn remove_oldest(contacts: &mut Contacts) {
@@ -398,8 +397,20 @@ pub(super) fn allowed_methods(msg: &Message) -> u32 {
 /// Bit of a method in the `methods` column.
 pub(super) fn method_bit(name: &[u8]) -> u32 {
     const METHODS: [&str; 14] = [
-        "INVITE", "CANCEL", "ACK", "BYE", "INFO", "REGISTER", "SUBSCRIBE", "NOTIFY", "MESSAGE", "OPTIONS", "PRACK",
-        "UPDATE", "REFER", "PUBLISH",
+        "INVITE",
+        "CANCEL",
+        "ACK",
+        "BYE",
+        "INFO",
+        "REGISTER",
+        "SUBSCRIBE",
+        "NOTIFY",
+        "MESSAGE",
+        "OPTIONS",
+        "PRACK",
+        "UPDATE",
+        "REFER",
+        "PUBLISH",
     ];
     let known = METHODS.iter().position(|m| m.as_bytes() == name);
     known.map_or(1 << 31, |bit| 1 << bit)

@@ -168,11 +168,14 @@ fn contact_json(kernel: &Kernel, c: &Contact, now: u64) -> Json {
             put(name, json!(text));
         }
     }
-    put("State", json!(match c.sync {
-        Sync::New => "CS_NEW",
-        Sync::Clean => "CS_SYNC",
-        Sync::Dirty => "CS_DIRTY",
-    }));
+    put(
+        "State",
+        json!(match c.sync {
+            Sync::New => "CS_NEW",
+            Sync::Clean => "CS_SYNC",
+            Sync::Dirty => "CS_DIRTY",
+        }),
+    );
     put("Flags", json!(c.flags));
     put("Cflags", json!(kernel.registry.names.flag_names(FlagKind::Branch, c.cflags)));
     if let Some(s) = c.socket.and_then(|s| kernel.socket(s)) {

@@ -28,8 +28,16 @@ const CONTACT: &[&str] = &[
 
 /// The table.
 pub(super) static EVENTS: &[EventDecl] = &[
-    EventDecl { name: "E_UL_AOR_INSERT", attrs: &["domain", "aor"], help: "The first contact of an address came" },
-    EventDecl { name: "E_UL_AOR_DELETE", attrs: &["domain", "aor"], help: "The last contact of an address went" },
+    EventDecl {
+        name: "E_UL_AOR_INSERT",
+        attrs: &["domain", "aor"],
+        help: "The first contact of an address came",
+    },
+    EventDecl {
+        name: "E_UL_AOR_DELETE",
+        attrs: &["domain", "aor"],
+        help: "The last contact of an address went",
+    },
     EventDecl { name: "E_UL_CONTACT_INSERT", attrs: CONTACT, help: "A contact was added" },
     EventDecl { name: "E_UL_CONTACT_UPDATE", attrs: CONTACT, help: "A contact was registered again" },
     EventDecl { name: "E_UL_CONTACT_DELETE", attrs: CONTACT, help: "A contact went or expired" },

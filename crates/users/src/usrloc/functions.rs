@@ -11,7 +11,13 @@ const MAX_KEYS: usize = 256;
 
 /// The table.
 pub(super) static FUNCTIONS: &[Function] = &[
-    Function::new("ul_add_key", &["str!,str,str,[str]"], "*", add_key, "Keep a value with an address of record"),
+    Function::new(
+        "ul_add_key",
+        &["str!,str,str,[str]"],
+        "*",
+        add_key,
+        "Keep a value with an address of record",
+    ),
     Function::new("ul_get_key", &["str!,str,str,var"], "*", get_key, "Read a kept value"),
     Function::new("ul_del_key", &["str!,str,str"], "*", delete_key, "Forget a kept value"),
 ];

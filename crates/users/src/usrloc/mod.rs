@@ -41,13 +41,21 @@ pub static MODULE: Module = Module {
         Param::str("flags_column", "flags", "Column"),
         Param::str("cflags_column", "cflags", "Column"),
         Param::unset("db_url", "Database of the location tables"),
-        Param::int("timer_interval", "60", "Seconds between sweeps of expired contacts and write-back rounds"),
+        Param::int(
+            "timer_interval",
+            "60",
+            "Seconds between sweeps of expired contacts and write-back rounds",
+        ),
         Param::str("working_mode_preset", "single-instance-no-db", "Where contacts are kept"),
         Param::unset("restart_persistency", "Whether contacts survive a restart: none, load-from-sql"),
         Param::unset("sql_write_mode", "none, write-through or write-back"),
         Param::unset("cluster_mode", "Only none"),
         Param::unset("pinging_mode", "Who pings contacts"),
-        Param::int("db_mode", "-1", "Old form of the preset: 0 no-db, 1 write-through, 2 write-back, 3 sql-only"),
+        Param::int(
+            "db_mode",
+            "-1",
+            "Old form of the preset: 0 no-db, 1 write-through, 2 write-back, 3 sql-only",
+        ),
         Param::int("use_domain", "1", "Addresses of record have a domain"),
         Param::int("desc_time_order", "0", "Newest contact first among equals"),
         Param::str("user_agent_column", "user_agent", "Column"),
@@ -174,7 +182,9 @@ fn modes(o: &Opening<'_>) -> Result<(WriteMode, bool), String> {
             "none" => WriteMode::None,
             "write-through" => WriteMode::Through,
             "write-back" => WriteMode::Back,
-            other => return Err(format!("sql_write_mode \"{other}\" is not none, write-through or write-back")),
+            other => {
+                return Err(format!("sql_write_mode \"{other}\" is not none, write-through or write-back"));
+            }
         };
     }
     if let Some(mode) = o.str("restart_persistency").filter(|m| !m.is_empty()) {

@@ -40,6 +40,7 @@ pub static MODULE: Module = Module {
         Param::unset("trace_destination", "Known, without effect"),
         Param::unset("trace_bwlist", "Known, without effect"),
     ],
+    old_params: &[("reply_indent", "")],
     open,
     live: Some(live),
     close: Some(|kernel| Box::pin(stop(kernel.clone()))),

@@ -24,7 +24,7 @@ pub static MODULE: Module = Module {
         Param::unset("trace_destination", "Known, without effect"),
         Param::unset("trace_bwlist", "Known, without effect"),
     ],
-    old_params: &[("mi_http_root", "root"), ("mi_http_method", "")],
+    old_params: &[("mi_http_root", "root"), ("mi_json_root", "root"), ("mi_http_method", "")],
     open,
     ..Module::EMPTY
 };

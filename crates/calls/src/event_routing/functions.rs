@@ -1,0 +1,174 @@
+//! `notify_on_event()` and `wait_for_event()`.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use switchroom_kernel::Kernel;
+use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, TRUE, TxHandle, wait};
+use switchroom_kernel::events::{Event, EventId};
+use switchroom_kernel::oneshot;
+use switchroom_kernel::run::run_frame;
+use switchroom_script::names::RouteType;
+use switchroom_script::vm::{Frame, Index, VarAccess};
+use switchroom_script::{Program, RouteId, Value};
+
+use super::index::Filter;
+use super::store::{Action, Subscriptions};
+use crate::core::events::dummy;
+use crate::tm;
+
+/// A wait that lasts longer than a day is a mistake.
+const MAX_SECONDS: i64 = 86_400;
+
+/// Event, filters and end of a subscription from the arguments; logged and `None` when they make no sense.
+fn asked(c: &mut Call<'_>, seconds: Option<i64>) -> Option<(EventId, String, Vec<Filter>, Instant)> {
+    let name = c.text(0);
+    let var = c.var(1)?;
+    let kernel = c.ctx.shard.kernel.clone();
+    if name.is_empty() {
+        tracing::error!("the event has no name");
+        return None;
+    }
+    let event = kernel.events.publish(&name, &[]);
+    let known = kernel.events.attributes(event);
+    let mut filters = Vec::new();
+    for text in values(c.ctx, &var) {
+        let Some(filter) = Filter::parse(&text) else {
+            tracing::error!("event {name}: the filter \"{text}\" is not of the form key=pattern");
+            continue;
+        };
+        if !known.is_empty() && !known.iter().any(|k| k.eq_ignore_ascii_case(&filter.key)) {
+            let known: Vec<&str> = known.iter().map(|k| &**k).collect();
+            tracing::error!("event {name} has no attribute `{}`; it has: {}", filter.key, known.join(", "));
+            return None;
+        }
+        filters.push(filter);
+    }
+    let seconds = seconds.unwrap_or(0);
+    if !(1..=MAX_SECONDS).contains(&seconds) {
+        tracing::error!("event {name}: {seconds} is no time to wait, in seconds");
+        return None;
+    }
+    let until = c.ctx.shard.now() + Duration::from_secs(seconds as u64);
+    Some((event, name, filters, until))
+}
+
+/// All string values of a stack.
+fn values(ctx: &mut Ctx, var: &VarAccess) -> Vec<String> {
+    let mut all = Vec::new();
+    for i in 0..64 {
+        let at = if i == 0 { var.clone() } else { VarAccess { index: Index::At(i), ..var.clone() } };
+        match ctx.get_var(&at) {
+            Value::Null => break,
+            Value::Str(s) => {
+                let text = String::from_utf8_lossy(&s).into_owned();
+                // A variable that is no stack gives the same value for each index.
+                if i > 0 && all.first() == Some(&text) && all.len() == 1 {
+                    break;
+                }
+                all.push(text);
+            }
+            Value::Int(_) => {}
+        }
+    }
+    all
+}
+
+/// Closes a subscription when its transaction ends.
+struct EndsWith {
+    store: Arc<Subscriptions>,
+    id: u64,
+}
+
+impl tm::api::Watch for EndsWith {
+    fn event(&self, _: &mut Ctx, event: &tm::api::TxEvent<'_>) {
+        let ended = match event {
+            tm::api::TxEvent::Sending { code, .. } => *code >= 200,
+            tm::api::TxEvent::Over => true,
+            _ => false,
+        };
+        if ended {
+            self.store.remove(self.id);
+        }
+    }
+}
+
+/// `notify_on_event(event, $avp(filters), route, seconds)`
+pub(super) fn notify_on_event(c: &mut Call<'_>) -> Flow {
+    let seconds = c.int(3);
+    let route_name = c.text(2);
+    let Some((event, name, filters, until)) = asked(c, seconds) else { return FALSE };
+    let shard = c.ctx.shard.clone();
+    let program = shard.kernel.program.load_full();
+    let Some(route) = program.find(RouteType::Request, Some(&route_name)) else {
+        tracing::error!("notify_on_event(): there is no route[{route_name}]");
+        return FALSE;
+    };
+    let store = shard.kernel.state::<Arc<Subscriptions>>().clone();
+    let tx = c.ctx.tx;
+    let action = Action::Notify { worker: shard.worker, program, route, tx };
+    match store.add(&shard.kernel, event, &name, filters, until, action) {
+        Some(id) => {
+            if tx.is_some() {
+                tm::api::watch(c.ctx, Rc::new(EndsWith { store, id }));
+            }
+            TRUE
+        }
+        None => {
+            tracing::error!("notify_on_event(): too many subscriptions");
+            FALSE
+        }
+    }
+}
+
+/// `wait_for_event(event, $avp(filters), seconds)`: 1 and the attributes as AVPs, or -2 when the time is over.
+pub(super) fn wait_for_event(c: &mut Call<'_>) -> Flow {
+    let seconds = c.int(2);
+    let Some((event, name, filters, until)) = asked(c, seconds) else { return FALSE };
+    let shard = c.ctx.shard.clone();
+    let store = shard.kernel.state::<Arc<Subscriptions>>().clone();
+    let (sender, receiver) = oneshot::channel();
+    if store.add(&shard.kernel, event, &name, filters, until, Action::Wake(sender)).is_none() {
+        tracing::error!("wait_for_event(): too many subscriptions");
+        return FALSE;
+    }
+    // The sender goes when the subscription expires, which ends the wait without an event.
+    wait(receiver, |ctx, event: Option<Arc<Event>>| match event {
+        Some(event) => {
+            put_avps(ctx, &event);
+            TRUE
+        }
+        None => Flow::Value(-2),
+    })
+}
+
+fn put_avps(ctx: &mut Ctx, event: &Event) {
+    let names = ctx.shard.kernel.registry.names.clone();
+    for (name, value) in &event.attrs {
+        if let Ok(key) = names.intern(name) {
+            ctx.avps.push(key, value.clone());
+        }
+    }
+}
+
+/// Run a subscriber's route on its worker, with the event's attributes as AVPs.
+pub(super) fn deliver(
+    kernel: &Arc<Kernel>,
+    worker: usize,
+    program: Arc<Program>,
+    route: RouteId,
+    tx: Option<TxHandle>,
+    event: Arc<Event>,
+) {
+    let name = event.name.clone();
+    let posted = kernel.on_worker(worker, move |shard| {
+        let mut ctx = dummy(shard, RouteType::Request);
+        ctx.tx = tx;
+        put_avps(&mut ctx, &event);
+        run_frame(ctx, Frame::new(&program, route), |_, _| {});
+    });
+    if !posted {
+        tracing::warn!("event {name}: the worker's mailbox is full, a route does not run");
+    }
+}
