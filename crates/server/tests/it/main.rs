@@ -5,13 +5,16 @@
 mod auth;
 mod cancel;
 mod database;
+mod demo;
 mod fork;
 mod loss;
 mod malformed;
 mod manage;
 mod phones;
+mod proxies;
 mod register;
 mod restart;
+mod session;
 mod support;
 mod tcp;
 mod ua;
