@@ -1,16 +1,15 @@
 //! Attribute-value pairs: named stacks of values that live with a message or its transaction. The value written last
 //! has index 0.
 
-use smallvec::SmallVec;
 use switchroom_script::Value;
 
 /// Interned name of an AVP, branch AVP or script variable.
 pub type NameId = u32;
 
-/// A list of named stacks. Small: scripts keep a handful.
+/// A list of named stacks. Empty ones cost next to nothing, since every branch and transaction has one.
 #[derive(Clone, Debug, Default)]
 pub struct Avps {
-    list: SmallVec<[(NameId, Value); 4]>,
+    list: Vec<(NameId, Value)>,
 }
 
 impl Avps {

@@ -200,7 +200,7 @@ fn start(
             hop,
             socket,
             conn: None,
-            more,
+            more: more.to_vec(),
             edits: None,
             on_reply: None,
             sends: 0,

@@ -345,7 +345,7 @@ fn add_one(ctx: &mut Ctx, tx: Id, plan: Plan, no_failover: bool) -> Result<(), i
             target: plan.target,
             hop,
             socket,
-            more: hops,
+            more: hops.to_vec(),
             edits: plan.edits,
             on_reply: plan.on_reply,
             sends: 0,

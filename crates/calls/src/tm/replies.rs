@@ -49,7 +49,7 @@ pub(super) fn take(mut ctx: Box<Ctx>) -> Option<Box<Ctx>> {
     let found = branch.and_then(|b| part.table(|t| t.find_branch(&b)).map(|id| (id, usize::from(b.branch))));
     let Some((tx, index)) = found else { return Some(ctx) };
     shard.count(tm.stats.received, 1);
-    let reply = Reply { msg, edits: Edits::default(), received: ctx.received };
+    let reply = Reply { msg, edits: None };
     let mut sink = Vec::new();
     let now = shard.now();
     part.with(tx, |t| t.core.receive(now, index, &reply, &mut sink));
@@ -131,7 +131,8 @@ fn routed_now(mut ctx: Box<Ctx>) {
     if known.is_none() || (ctx.dropped && code < 200) {
         return;
     }
-    let reply = Reply { msg: ctx.msg.clone(), edits: std::mem::take(&mut ctx.edits), received: ctx.received };
+    let edits = (!ctx.edits.is_empty()).then(|| Box::new(std::mem::take(&mut ctx.edits)));
+    let reply = Reply { msg: ctx.msg.clone(), edits };
     if code == 100 && tm.pass_100 {
         relay_reply(&shard, tx, index, code, reply);
         return;
@@ -233,7 +234,10 @@ fn relay_reply(shard: &Rc<Shard>, tx: Id, branch: usize, code: u16, reply: Reply
         add_challenges(shard, tx, branch, &reply.msg, &mut layer);
     }
     let mut out = Vec::with_capacity(reply.msg.raw().len());
-    serialise(&reply.msg, &[&reply.edits, &layer], &mut out);
+    match &reply.edits {
+        Some(own) => serialise(&reply.msg, &[own, &layer], &mut out),
+        None => serialise(&reply.msg, &[&layer], &mut out),
+    }
     count_final(shard, code);
     shard.count(tm.stats.relayed, 1);
     let final_of_ours = note_sent(shard, tx, code, false);

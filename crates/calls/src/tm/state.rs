@@ -19,7 +19,7 @@ use switchroom_kernel::stats::StatId;
 use switchroom_script::{Program, RouteId};
 use switchroom_wire::sip::{Edits, Message};
 
-use crate::core::locate::{Hop, Hops};
+use crate::core::locate::Hop;
 
 /// Transactions a worker may hold; more are refused with 503.
 pub const MAX_TRANSACTIONS: usize = 500_000;
@@ -100,10 +100,8 @@ impl Counters {
 pub struct Reply {
     /// The message.
     pub msg: Rc<Message>,
-    /// Its changes.
-    pub edits: Edits,
-    /// Where it came from.
-    pub received: Received,
+    /// Its changes; most replies have none.
+    pub edits: Option<Box<Edits>>,
 }
 
 impl AsRef<Message> for Reply {
@@ -124,7 +122,7 @@ pub struct Destination {
     /// Connection to prefer.
     pub conn: Option<ConnId>,
     /// Places still to be tried (RFC 3263 §4.3).
-    pub more: Hops,
+    pub more: Vec<Hop>,
     /// Changes that a branch_route made on top of the request's.
     pub edits: Option<Box<Edits>>,
     /// onreply_route of this branch only.
@@ -316,3 +314,4 @@ pub fn handle(id: Id) -> TxHandle {
 pub fn id(handle: TxHandle) -> Id {
     Id { slot: (handle.0 >> 32) as u32, generation: handle.0 as u32 }
 }
+

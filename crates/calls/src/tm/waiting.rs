@@ -9,7 +9,7 @@ use switchroom_wire::sip::Method;
 
 use super::state::{Destination, Transactions, id};
 use super::step;
-use crate::core::locate::{Hop, Hops};
+use crate::core::locate::Hop;
 
 /// `t_wait_for_new_branches([n])`: hold the transaction open after its branches have failed.
 pub(super) fn wait_for_new_branches(c: &mut Call<'_>) -> Flow {
@@ -25,7 +25,7 @@ pub(super) fn wait_for_new_branches(c: &mut Call<'_>) -> Flow {
         hop: Hop { proto: Proto::Udp, addr: ctx.received.peer },
         socket: SocketId(0),
         conn: None,
-        more: Hops::new(),
+        more: Vec::new(),
         edits: None,
         on_reply: None,
         sends: 0,

@@ -16,7 +16,7 @@ use std::ops::Range;
 /// A layer of changes over one message.
 #[derive(Clone, Debug, Default)]
 pub struct Edits {
-    ops: SmallVec<[Op; 6]>,
+    ops: SmallVec<[Op; 4]>,
     ruri: Option<Bytes>,
     start_line: Option<Bytes>,
     body: Option<Body>,

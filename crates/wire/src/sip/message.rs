@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 use std::cell::OnceCell;
 
 /// Headers kept without allocating.
-pub const INLINE_HEADERS: usize = 32;
+pub const INLINE_HEADERS: usize = 24;
 /// A message with more headers is refused.
 pub const MAX_HEADERS: usize = 512;
 /// A message with more bytes is refused, whatever the transport allows.
