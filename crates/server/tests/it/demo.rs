@@ -22,16 +22,34 @@ fn the_demo_shows_a_call_its_accounting_and_the_statistics_and_ends() {
         rest = &rest[at + step.len()..];
     }
     assert!(rest.contains("INVITE") && rest.contains("BYE"), "no accounting rows after the ladder:\n{out}");
+    // The next thing to try: it runs without any file and says how to go on.
+    let mut server = Server::builder(PROGRAM)
+        .args(&["run", "--data-dir", "{dir}/data", "--listen", &listen])
+        .ready("ready")
+        .start();
+    let log = server.log();
+    assert!(
+        log.wait_for(Duration::from_secs(5), |l| l.contains("switchroom user add")).is_some(),
+        "{:?}",
+        log.lines()
+    );
+    assert!(server.dir().join("data/switchroom.db").exists());
+    assert!(server.stop(Duration::from_secs(8)).is_some_and(|s| s.success()));
 }
 
 #[test]
 fn the_built_in_script_serves_two_phones_and_writes_their_accounting() {
-    let port = free_port();
-    let mut server = Server::builder(PROGRAM)
-        .args(&["run", "--data-dir", "{dir}/data", "--listen", &format!("udp:127.0.0.1:{port}")])
-        .ready("ready")
-        .start();
-    let url = format!("sqlite://{}/data/switchroom.db", server.dir().display());
+    let (port, mi) = (free_port(), free_port());
+    let builder = Server::builder(PROGRAM);
+    let dir = builder.dir().to_owned();
+    let file = dir.join("own.cfg");
+    let data = dir.join("data").display().to_string();
+    program(&["init", "--data-dir", &data, &file.display().to_string()]);
+    let script = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, script.replace("8888", &mi.to_string())).unwrap();
+    let listen = format!("udp:127.0.0.1:{port}");
+    let mut server = builder.args(&["run", "-f", "own.cfg", "--listen", &listen]).ready("ready").start();
+    let url = format!("sqlite://{}/data/switchroom.db", dir.display());
     for user in ["alice", "bob"] {
         program(&["user", "--url", &url, "add", &format!("{user}@127.0.0.1"), "secret"]);
     }
@@ -46,7 +64,7 @@ fn the_built_in_script_serves_two_phones_and_writes_their_accounting() {
     alice.hang_up();
     bob.expect_event("CALL_CLOSED");
     assert!(server.stop(Duration::from_secs(15)).is_some_and(|s| s.success()));
-    let file = server.dir().join("data/switchroom.db");
+    let file = dir.join("data/switchroom.db");
     let rows = crate::support::sqlite(&file, "select method, sip_code from acc order by id");
     assert_eq!(rows, "INVITE|200\nBYE|200");
 }
