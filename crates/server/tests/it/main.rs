@@ -14,6 +14,8 @@ mod phones;
 mod proxies;
 mod register;
 mod restart;
+mod script;
+mod services;
 mod session;
 mod support;
 mod tcp;
