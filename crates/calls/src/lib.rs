@@ -3,6 +3,7 @@
 //! Adding a module is one folder and one line in [`MODULES`].
 
 pub mod core;
+pub mod dialog;
 pub mod event_routing;
 pub mod maxfwd;
 pub mod options;
@@ -19,6 +20,7 @@ use switchroom_kernel::Module;
 /// The modules of this floor. `core` is always loaded; the others when a script names them.
 pub static MODULES: &[&Module] = &[
     &core::MODULE,
+    &dialog::MODULE,
     &event_routing::MODULE,
     &maxfwd::MODULE,
     &options::MODULE,

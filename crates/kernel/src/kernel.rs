@@ -61,6 +61,8 @@ pub struct Hooks {
     pub request: Vec<fn(&mut Ctx) -> Hooked>,
     /// See [`Hook::Reply`].
     pub reply: Vec<fn(Box<Ctx>) -> Option<Box<Ctx>>>,
+    /// See [`Hook::Routed`].
+    pub routed: Vec<fn(&mut Ctx)>,
     /// See [`Hook::Suspend`].
     pub suspend: Vec<fn(&mut Ctx)>,
     /// See [`Hook::ScriptEnd`].
@@ -137,6 +139,7 @@ impl Kernel {
                 Hook::Entry(f) => hooks.entry = Some(*f),
                 Hook::Request(f) => hooks.request.push(*f),
                 Hook::Reply(f) => hooks.reply.push(*f),
+                Hook::Routed(f) => hooks.routed.push(*f),
                 Hook::Suspend(f) => hooks.suspend.push(*f),
                 Hook::ScriptEnd(f) => hooks.script_end.push(*f),
                 Hook::Timer(when, what) => hooks.timers.push((*when, *what)),

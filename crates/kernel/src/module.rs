@@ -393,6 +393,8 @@ pub enum Hook {
     Request(fn(&mut Ctx) -> Hooked),
     /// Each reply before anything else.
     Reply(fn(Box<Ctx>) -> Option<Box<Ctx>>),
+    /// An in-dialog request was routed by its Route headers.
+    Routed(fn(&mut Ctx)),
     /// The request route is about to wait: keep the transaction alive.
     Suspend(fn(&mut Ctx)),
     /// The request script has ended.

@@ -422,4 +422,29 @@ mod tests {
         let missing = changed(SDP, Scope::All, &parse_path(b"a=none"), Some(b"x"));
         assert!(missing.is_err());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_description_and_no_path_can_do_harm(
+            lines in proptest::collection::vec(
+                proptest::sample::select(vec![
+                    "v=0", "m=audio 1 RTP/AVP 8 0", "m=audio 0 RTP/AVP", "m=", "m=a 1 RTP/SAVP 9 9 9", "a=rtpmap:8 PCMA/8000",
+                    "a=rtpmap:", "a=fmtp:9 x=1;y=2", "a=", "a", "c=IN IP4 0.0.0.0", "", "=", "a=:", "a=x:", "\u{e9}",
+                ]),
+                0..12,
+            ),
+            end in proptest::sample::select(vec!["\r\n", "\n", "\r"]),
+            path in "[a-z=:/\\\\\\[\\]0-9]{0,12}",
+            value in proptest::option::of("[a-z\r\n]{0,4}"),
+        ) {
+            let text = lines.join(end).into_bytes();
+            let steps = parse_path(path.as_bytes());
+            for scope in [Scope::All, Scope::Session, Scope::Stream] {
+                if let Some(range) = locate(&text, scope, &steps).and_then(|f| range_of(&f, scope, &steps)) {
+                    proptest::prop_assert!(range.start <= range.end && range.end <= text.len());
+                }
+                let _ = changed(&text, scope, &steps, value.as_deref().map(str::as_bytes));
+            }
+        }
+    }
 }

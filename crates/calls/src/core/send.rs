@@ -68,16 +68,17 @@ pub fn build_reply(
     let request = ctx.request()?.clone();
     let shard = ctx.shard.clone();
     let core = shard.kernel.state::<Core>();
-    let extras = ctx.take_note::<ReplyExtras>();
+    // They hold for every reply to this request; a 100 only says that it arrived.
+    let extras = ctx.note::<ReplyExtras>().filter(|_| code != 100);
     let mut all = Vec::with_capacity(headers.len() + core.server_header.len() + 64);
     all.extend_from_slice(headers);
-    if let Some(e) = &extras {
+    if let Some(e) = extras {
         all.extend_from_slice(&e.headers);
     }
     if code != 100 {
         all.extend_from_slice(&core.server_header);
     }
-    let own_body = extras.as_ref().and_then(|e| e.body.as_ref()).map(|(t, b)| (&t[..], &b[..]));
+    let own_body = extras.and_then(|e| e.body.as_ref()).map(|(t, b)| (&t[..], &b[..]));
     let peer = ctx.received.peer;
     let reply = Reply {
         code,

@@ -69,10 +69,15 @@ pub(super) fn record_route_preset(c: &mut Call<'_>) -> Flow {
 /// `add_rr_param(";nat=yes")`: before or after `record_route()`.
 pub(super) fn add_rr_param(c: &mut Call<'_>) -> Flow {
     let Some(param) = c.str(0).cloned() else { return FALSE };
-    let recorded = c.ctx.note_mut::<Recorded>();
-    let entry = recorded.0.get_or_insert_default().clone();
-    push_params(&param, &mut entry.borrow_mut().params);
+    add_param(c.ctx, &param);
     TRUE
+}
+
+/// Add a parameter to our Record-Route, whether it was written already or will be.
+pub fn add_param(ctx: &mut Ctx, param: &[u8]) {
+    let recorded = ctx.note_mut::<Recorded>();
+    let entry = recorded.0.get_or_insert_default().clone();
+    push_params(param, &mut entry.borrow_mut().params);
 }
 
 /// Start the entry of this message; `None` when it has one already.

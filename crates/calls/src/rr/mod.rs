@@ -4,6 +4,8 @@
 mod insert;
 mod route;
 
+pub use insert::add_param;
+
 use bytes::Bytes;
 use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, TRUE};
 use switchroom_kernel::module::{Function, Module, Param, Variable};

@@ -28,6 +28,10 @@ pub(super) fn loose_route(c: &mut Call<'_>) -> Flow {
     strict_neighbour(ctx, &mut routes);
     let own = take_own(ctx, &routes);
     follow(ctx, &routes[own..]);
+    let shard = ctx.shard.clone();
+    for hook in &shard.kernel.hooks.routed {
+        hook(ctx);
+    }
     TRUE
 }
 

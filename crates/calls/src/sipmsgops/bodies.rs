@@ -189,4 +189,19 @@ mod tests {
             Body { kind: multipart(b"x"), bytes: join(&plain().parts().collect::<Vec<_>>(), b"x", None) };
         assert!(has(&multi, Some(b"multipart/mixed")) && has(&multi, Some(b"application/sdp")));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn parts_come_back_from_a_joined_body_as_they_went_in(
+            texts in proptest::collection::vec("[a-z-]{0,8}(\r\n[a-z-]{0,8}){0,3}", 1..5),
+        ) {
+            let parts: Vec<Part<'_>> = texts
+                .iter()
+                .map(|t| Part { headers: b"", content_type: b"text/plain", body: t.as_bytes() })
+                .collect();
+            let body = Body { kind: multipart(b"=x="), bytes: join(&parts, b"=x=", None) };
+            let back: Vec<&[u8]> = body.parts().map(|p| p.body).collect();
+            proptest::prop_assert_eq!(back, texts.iter().map(String::as_bytes).collect::<Vec<_>>());
+        }
+    }
 }

@@ -266,4 +266,29 @@ mod tests {
         assert_eq!(hold(SDP.replace("c=IN IP4 10.0.0.1", "c=IN IP4 0.0.0.0").as_bytes()), Some(1));
         assert_eq!(hold(SDP.replace("sendonly", "sendrecv").as_bytes()), None);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_left_of_a_description_can_still_be_read(
+            lines in proptest::collection::vec(
+                proptest::sample::select(vec![
+                    "v=0", "m=audio 1 RTP/AVP 8 0", "m=audio 0 RTP/AVP", "m=", "m=a 1 RTP/SAVP 9 9 9", "a=rtpmap:8 PCMA/8000",
+                    "a=rtpmap:", "a=fmtp:9 x=1;y=2", "a=", "a", "c=IN IP4 0.0.0.0", "", "=", "a=:", "a=x:", "\u{e9}",
+                ]),
+                0..12,
+            ),
+            name in proptest::sample::select(vec!["PCMA", "PCMU", "G722", ""]),
+        ) {
+            let text = format!("v=0\r\n{}\r\n", lines.join("\r\n")).into_bytes();
+            for change in [Change::Delete, Change::Up, Change::Down] {
+                if let Some(new) = changed(&text, change, &named(name, None)) {
+                    proptest::prop_assert!(Sdp::parse(&new).is_ok(), "{}", String::from_utf8_lossy(&new));
+                    let again = changed(&new, change, &named(name, None));
+                    if change != Change::Delete {
+                        proptest::prop_assert_eq!(again, Some(new));
+                    }
+                }
+            }
+        }
+    }
 }

@@ -101,4 +101,16 @@ mod tests {
         let text = b"a".repeat(1999);
         assert!(!matches(&pattern, &text));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_pattern_meets_any_text(pattern in "[a-c*?\\[\\]!\\\\-]{0,12}", text in "[a-c\\[\\]-]{0,12}") {
+            let plain = !pattern.contains(['*', '?', '[', '\\']);
+            let hit = matches(pattern.as_bytes(), text.as_bytes());
+            if plain {
+                proptest::prop_assert_eq!(hit, pattern.eq_ignore_ascii_case(&text));
+            }
+            proptest::prop_assert!(matches(b"*", text.as_bytes()));
+        }
+    }
 }

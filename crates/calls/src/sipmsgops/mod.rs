@@ -135,8 +135,7 @@ pub static MODULE: Module = Module {
             ALL,
             bodies::add_body_part,
             "Add a part to the body",
-        )
-        .formerly(&["add_body"]),
+        ),
         Function::new(
             "get_updated_body_part",
             &["[str],var"],

@@ -9,7 +9,10 @@ use switchroom_kernel::context::{Ctx, FALSE, Flow, TRUE};
 use crate::core::body;
 
 /// A body is not made longer than this, whatever a substitution would yield.
-pub const MAX_BODY: usize = 1 << 20;
+const MAX_BODY: usize = 1 << 20;
+
+/// One change adds no more than this to the headers.
+const MAX_ADDED: usize = 1 << 16;
 
 /// A place and what comes there.
 pub type Change = (Range<usize>, Bytes);
@@ -23,6 +26,11 @@ pub fn head(ctx: &mut Ctx, find: impl FnOnce(&[u8]) -> Vec<Change>) -> bool {
     let first = msg.header_at(0).map(|h| (h.line.as_ptr() as usize).wrapping_sub(raw.as_ptr() as usize));
     let Some(start) = first.filter(|at| *at <= end) else { return false };
     let changes = find(&raw[start..end]);
+    let added: usize = changes.iter().map(|(_, text)| text.len()).sum();
+    if added > MAX_ADDED {
+        tracing::error!("the headers would get {added} bytes longer; they are left as they are");
+        return false;
+    }
     let found = !changes.is_empty();
     for (range, text) in changes {
         if !range.is_empty() || !text.is_empty() {

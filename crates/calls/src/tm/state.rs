@@ -314,4 +314,3 @@ pub fn handle(id: Id) -> TxHandle {
 pub fn id(handle: TxHandle) -> Id {
     Id { slot: (handle.0 >> 32) as u32, generation: handle.0 as u32 }
 }
-

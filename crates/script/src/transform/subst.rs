@@ -1,4 +1,5 @@
-//! `{re.subst,/expression/replacement/flags}`, flags `i` ignore case, `s` `.` also matches a line's end, `g` all.
+//! `{re.subst,/expression/replacement/flags}`, flags `i` ignore case, `s` lines do not count (`.` matches a
+//! line's end, `^` and `$` only the ends of the text), `g` all.
 
 use bytes::Bytes;
 use regex::bytes::Regex;

@@ -147,6 +147,8 @@ fn transformations_give_what_the_manual_says() {
         ("abc", "{re.subst,/b/B/g}", s("aBc")),
         ("aXbxc", "{re.subst,/x/-/ig}", s("a-b-c")),
         ("axbxc", "{re.subst,/x/-/}", s("a-bxc")),
+        ("x1\\nx2\\n", "{re.subst,/^x.$/y/g}", s("y\ny\n")),
+        ("x1\\nx2\\n", "{re.subst,/^x.*$/y/gs}", s("y")),
         ("+4912345", "{re.subst,/^\\+([0-9]{2})(.*)$/00\\1-\\2/}", s("0049-12345")),
         ("abc", "{re.subst,#z#Z#}", s("abc")),
         ("abc", "{re.subst,$var(re)}", s("Abc")),

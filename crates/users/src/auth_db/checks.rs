@@ -16,9 +16,10 @@ use super::AuthDb;
 const BY_URI: u8 = 8;
 const BY_OWNER: u8 = 9;
 
-/// `db_does_uri_exist(uri, table)`
+/// `db_does_uri_exist([uri, table])`: without arguments the Request-URI, as in older scripts.
 pub(super) fn does_uri_exist(c: &mut Call<'_>) -> Flow {
-    let (Some(uri), table) = (c.str(0).cloned(), c.text(1)) else { return FALSE };
+    let uri = c.str(0).cloned().unwrap_or_else(|| c.ctx.ruri());
+    let table = table(c, 1);
     let shard = c.ctx.shard.clone();
     let db = shard.kernel.state::<AuthDb>();
     let Some(query) = db.by_uri(&table, &uri) else { return FALSE };
@@ -79,7 +80,7 @@ fn is_authorized(c: &mut Call<'_>, who: &NameAddr<'_>) -> Flow {
     };
     let shard = c.ctx.shard.clone();
     let db = shard.kernel.state::<AuthDb>();
-    let table = c.text(0);
+    let table = table(c, 0);
     if !is_uri_table(&table) {
         let same = user == name && (!db.use_domain || uri.host.eq_ignore_ascii_case(&domain));
         return if same { TRUE } else { FALSE };
@@ -89,6 +90,11 @@ fn is_authorized(c: &mut Call<'_>, who: &NameAddr<'_>) -> Flow {
         Some(rows) if !rows.is_empty() => TRUE,
         _ => FALSE,
     })
+}
+
+/// The table given as argument `i`, else that of older scripts.
+fn table(c: &Call<'_>, i: usize) -> String {
+    if c.has(i) { c.text(i) } else { crate::uri::default_table(&c.ctx.shard.kernel) }
 }
 
 /// The standard table and copies of it are called so.

@@ -57,7 +57,7 @@ pub static MODULE: Module = Module {
         .asynchronous(),
         Function::new(
             "db_does_uri_exist",
-            &["str,str"],
+            &["str,str", ""],
             "RFL",
             checks::does_uri_exist,
             "Test for the user of a URI",
@@ -75,19 +75,21 @@ pub static MODULE: Module = Module {
         .asynchronous(),
         Function::new(
             "db_is_to_authorized",
-            &["str"],
+            &["[str]"],
             "R",
             checks::is_to_authorized,
             "Test To against the credentials",
         )
+        .formerly(&["db_check_to", "check_to"])
         .asynchronous(),
         Function::new(
             "db_is_from_authorized",
-            &["str"],
+            &["[str]"],
             "R",
             checks::is_from_authorized,
             "Test From against the credentials",
         )
+        .formerly(&["db_check_from", "check_from"])
         .asynchronous(),
     ],
     tables: &[TableUse { name: "subscriber", version: 8 }, TableUse { name: "uri", version: 2 }],

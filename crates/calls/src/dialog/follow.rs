@@ -1,0 +1,321 @@
+//! How dialogs come, go on and end: from the transactions of their INVITE, from in-dialog requests, and from time.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use switchroom_kernel::context::Ctx;
+use switchroom_kernel::run::run_route;
+use switchroom_kernel::shard::Shard;
+use switchroom_script::names::RouteType;
+use switchroom_wire::sip::{HeaderId, Message, Method, NameAddr, Uri};
+
+use super::state::{Dialog, DialogModule, Dialogs, Leg, OnTurn, State, parse_did, start_lifetime, turn};
+use crate::core::events::dummy;
+use crate::rr;
+use crate::tm::api::{Request, TxEvent, Watch, follow, request, shared};
+
+/// The dialog that the message in hand belongs to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Current {
+    pub id: u64,
+    /// Sent by the caller.
+    pub downstream: bool,
+    /// CSeq that the sender used before this request.
+    pub cseq_before: u32,
+}
+
+/// The dialog of a context, in any route.
+pub(super) fn current(ctx: &Ctx) -> Option<Current> {
+    shared::<Current>(ctx)
+}
+
+/// A dialog stays for a moment after its end, so that the scripts of its last requests still see it.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Make the dialog of the INVITE in `ctx`. False when it is none, or there is no room.
+pub(super) fn create(ctx: &mut Ctx, bye_on_timeout: bool) -> bool {
+    if current(ctx).is_some() {
+        return true;
+    }
+    let msg = ctx.msg.clone();
+    if msg.method() != Method::Invite || msg.to().is_ok_and(|t| t.tag().is_some()) {
+        return false;
+    }
+    let (Ok(from), Ok(cseq)) = (msg.from(), msg.cseq()) else { return false };
+    let shard = ctx.shard.clone();
+    let module = shard.kernel.state::<DialogModule>();
+    let caller = Leg {
+        tag: own(from.tag().unwrap_or_default()),
+        uri: header(&msg, HeaderId::From),
+        contact: contact(&msg),
+        routes: msg.record_routes().flatten().map(|r| own(r.raw)).collect(),
+        cseq: cseq.0,
+        socket: Some(ctx.received.socket),
+    };
+    let callee = Leg { uri: header(&msg, HeaderId::To), ..Leg::default() };
+    let dialog = Dialog {
+        id: 0,
+        call_id: own(msg.call_id()),
+        legs: [caller, callee],
+        state: State::Unconfirmed,
+        created: shard.kernel.unix(),
+        started: 0,
+        timeout: module.default_timeout,
+        deadline: None,
+        values: Vec::new(),
+        flags: 0,
+        profiles: Vec::new(),
+        bye_on_timeout,
+        on_answer: None,
+        on_timeout: None,
+        on_hangup: None,
+        end_reason: "",
+        worker: shard.worker,
+    };
+    let Some(id) = shard.part::<Dialogs>().insert(dialog) else {
+        tracing::error!("there are too many dialogs");
+        return false;
+    };
+    shard.count(module.stats.processed, 1);
+    let did = super::state::did(shard.worker, id);
+    rr::add_param(ctx, format!(";{}={did}", module.rr_param).as_bytes());
+    ctx.add_note(Current { id, downstream: true, cseq_before: 0 });
+    follow(ctx, Rc::new(OfInvite { id }));
+    true
+}
+
+/// Follows the INVITE that makes the dialog.
+struct OfInvite {
+    id: u64,
+}
+
+impl Watch for OfInvite {
+    fn event(&self, ctx: &mut Ctx, event: &TxEvent<'_>) {
+        let shard = ctx.shard.clone();
+        match event {
+            TxEvent::Sending { code: 101..=199, relayed: Some(reply), .. } => {
+                note_callee(&shard, self.id, reply);
+                turn(&shard, self.id, State::Early);
+            }
+            TxEvent::Sending { code: 200..=299, relayed: Some(reply), .. } => {
+                note_callee(&shard, self.id, reply);
+                if turn(&shard, self.id, State::ConfirmedNoAck) {
+                    start_lifetime(&shard, self.id);
+                    run_turn(&shard, self.id, |d| d.on_answer.clone());
+                }
+            }
+            TxEvent::Sending { code, .. } if *code >= 300 => end(&shard, self.id, "Call refused"),
+            TxEvent::Over => {
+                let open = shard.part::<Dialogs>().with(self.id, |d| d.state < State::ConfirmedNoAck);
+                if open == Some(true) {
+                    end(&shard, self.id, "Transaction ended");
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What a reply tells of the callee.
+fn note_callee(shard: &Shard, id: u64, reply: &Message) {
+    let routes: Vec<Bytes> = reply.record_routes().flatten().map(|r| own(r.raw)).collect();
+    // Entries above ours are between us and the callee; the one next to us comes first.
+    let ours = routes.iter().position(|r| {
+        let uri = NameAddr::parse(r).ok().map(|n| n.uri);
+        uri.and_then(|u| Uri::parse(u).ok()).is_some_and(|u| {
+            let host = std::str::from_utf8(u.host_bare()).unwrap_or_default();
+            shard.kernel.is_myself(host, u.port.unwrap_or(5060), None)
+        })
+    });
+    let mut beyond: Vec<Bytes> = routes[..ours.unwrap_or(0)].to_vec();
+    beyond.reverse();
+    shard.part::<Dialogs>().with(id, |d| {
+        let callee = &mut d.legs[1];
+        if let Some(tag) = reply.to().ok().and_then(|t| t.tag()) {
+            callee.tag = own(tag);
+            callee.uri = header(reply, HeaderId::To);
+        }
+        let target = contact(reply);
+        if !target.is_empty() {
+            callee.contact = target;
+        }
+        callee.routes = beyond;
+    });
+}
+
+/// An in-dialog request was routed: find its dialog and note what it does to it.
+pub(super) fn routed(ctx: &mut Ctx) {
+    attach(ctx);
+}
+
+/// Find the dialog of an in-dialog request. False when there is none.
+pub(super) fn attach(ctx: &mut Ctx) -> bool {
+    if current(ctx).is_some() {
+        return true;
+    }
+    let shard = ctx.shard.clone();
+    let module = shard.kernel.state::<DialogModule>();
+    let part = shard.part::<Dialogs>();
+    let msg = ctx.msg.clone();
+    let (Ok(from), Ok(to), Ok((cseq, _))) = (msg.from(), msg.to(), msg.cseq()) else { return false };
+    let (from, to) = (from.tag().unwrap_or_default(), to.tag().unwrap_or_default());
+    // Which side sent it; `None` when the tags are of another dialog.
+    let side = |d: &Dialog| match () {
+        () if d.call_id != msg.call_id() => None,
+        () if d.legs[0].tag == from && (d.legs[1].tag.is_empty() || d.legs[1].tag == to) => Some(true),
+        () if d.legs[0].tag == to && d.legs[1].tag == from => Some(false),
+        () => None,
+    };
+    let mut found = None;
+    if module.match_mode < 2
+        && let Some(did) = rr::route_param(ctx, &module.rr_param)
+        && let Some((worker, id)) = parse_did(&String::from_utf8_lossy(&did))
+        && worker == shard.worker
+    {
+        found = part.with(id, |d| side(d).map(|s| (id, s))).flatten();
+    }
+    if found.is_none() && module.match_mode > 0 {
+        found = part
+            .of_call(msg.call_id())
+            .into_iter()
+            .find_map(|id| part.with(id, |d| side(d).map(|s| (id, s))).flatten());
+    }
+    let Some((id, downstream)) = found else { return false };
+    let method = msg.method();
+    let before = part.with(id, |d| {
+        let leg = &mut d.legs[usize::from(!downstream)];
+        let before = leg.cseq;
+        if method != Method::Ack {
+            leg.cseq = leg.cseq.max(cseq);
+        }
+        if matches!(method, Method::Invite | Method::Update) {
+            let target = contact(&msg);
+            if !target.is_empty() {
+                leg.contact = target;
+            }
+        }
+        leg.socket = Some(ctx.received.socket);
+        before
+    });
+    ctx.add_note(Current { id, downstream, cseq_before: before.unwrap_or(0) });
+    match method {
+        Method::Ack => {
+            turn(&shard, id, State::Confirmed);
+        }
+        Method::Bye => end(&shard, id, if downstream { "Upstream BYE" } else { "Downstream BYE" }),
+        _ => {}
+    }
+    true
+}
+
+/// The dialog is over.
+pub(super) fn end(shard: &Rc<Shard>, id: u64, reason: &'static str) {
+    let part = shard.part::<Dialogs>();
+    let answered = part.with(id, |d| {
+        if d.state < State::Deleted {
+            d.end_reason = reason;
+        }
+        d.state >= State::ConfirmedNoAck
+    });
+    if turn(shard, id, State::Deleted) {
+        if answered == Some(true) {
+            run_turn(shard, id, |d| d.on_hangup.clone());
+        }
+        let module = shard.kernel.state::<DialogModule>();
+        let stay = Duration::from_secs(module.delete_delay).max(LINGER);
+        part.schedule(id, Some(shard.now() + stay));
+    }
+}
+
+/// Run the route for a turn of the dialog, on a context of its own.
+fn run_turn(shard: &Rc<Shard>, id: u64, which: impl FnOnce(&mut Dialog) -> Option<OnTurn>) {
+    let Some(turn) = shard.part::<Dialogs>().with(id, which).flatten() else { return };
+    shard.later(move |shard| {
+        let mut ctx = dummy(shard, RouteType::Request);
+        ctx.add_note(Current { id, downstream: true, cseq_before: 0 });
+        run_route(ctx, &turn.program, turn.route, |_, _| {});
+    });
+}
+
+/// Lifetimes and lingering ends are due.
+pub(super) fn tick(shard: &Rc<Shard>, now: Instant) {
+    let part = shard.part::<Dialogs>();
+    let module = shard.kernel.state::<DialogModule>();
+    for id in part.due(now) {
+        match part.with(id, |d| (d.state, d.bye_on_timeout)) {
+            Some((State::Deleted, _)) => {
+                part.remove(id);
+            }
+            Some((_, bye)) => {
+                part.schedule(id, None);
+                shard.count(module.stats.expired, 1);
+                run_turn(shard, id, |d| d.on_timeout.clone());
+                if bye {
+                    hang_up(shard, id, &[]);
+                }
+                end(shard, id, "Lifetime Timeout");
+            }
+            None => {}
+        }
+    }
+}
+
+/// When [`tick`] is due.
+pub(super) fn deadline(shard: &Shard) -> Option<Instant> {
+    shard.find_part::<Dialogs>()?.next_deadline()
+}
+
+/// Send BYE to both sides. False when the dialog was not answered.
+pub(super) fn hang_up(shard: &Rc<Shard>, id: u64, headers: &[u8]) -> bool {
+    let module = shard.kernel.state::<DialogModule>();
+    let made = shard.part::<Dialogs>().with(id, |d| {
+        if !matches!(d.state, State::ConfirmedNoAck | State::Confirmed) {
+            return None;
+        }
+        Some([0, 1].map(|to| {
+            let (other, leg) = (1 - to, &d.legs[to]);
+            let mut lines = Vec::new();
+            for r in &leg.routes {
+                lines.extend_from_slice(b"Route: ");
+                lines.extend_from_slice(r);
+                lines.extend_from_slice(b"\r\n");
+            }
+            lines.extend_from_slice(&module.extra_headers);
+            lines.extend_from_slice(headers);
+            let next_hop = leg.routes.first().and_then(|r| NameAddr::parse(r).ok()).map(|n| own(n.uri));
+            Request {
+                method: Bytes::from_static(b"BYE"),
+                ruri: leg.contact.clone(),
+                from: d.legs[other].uri.clone(),
+                to: leg.uri.clone(),
+                next_hop,
+                headers: lines.into(),
+                socket: leg.socket,
+                call_id: Some(d.call_id.clone()),
+                cseq: Some(d.legs[other].cseq + 1),
+                ..Request::default()
+            }
+        }))
+    });
+    let Some(Some(requests)) = made else { return false };
+    for r in requests {
+        if r.ruri.is_empty() {
+            continue;
+        }
+        request(shard, r, Rc::new(|_, code, _| tracing::debug!("a BYE of ours was answered with {code}")));
+    }
+    true
+}
+
+fn own(text: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(text)
+}
+
+fn header(msg: &Message, id: HeaderId) -> Bytes {
+    msg.header(id).map(|h| Bytes::from(h.unfolded().into_owned())).unwrap_or_default()
+}
+
+fn contact(msg: &Message) -> Bytes {
+    msg.contacts().flatten().next().map(|c| own(c.uri)).unwrap_or_default()
+}

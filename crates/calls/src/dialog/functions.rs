@@ -1,0 +1,309 @@
+//! Script functions of dialogs.
+
+use bytes::Bytes;
+use switchroom_kernel::context::{Call, FALSE, Flow, TRUE};
+use switchroom_kernel::module::{Function, Prepared};
+use switchroom_kernel::names::FlagKind;
+use switchroom_script::Value;
+use switchroom_script::names::{RouteType, StaticArg};
+use switchroom_wire::sip::{HeaderId, Method, NameAddr, Uri, uri_eq};
+
+use super::follow::{attach, create, current};
+use super::state::{Dialog, DialogModule, Dialogs, OnTurn, join, leave};
+
+/// The table.
+pub(super) static FUNCTIONS: &[Function] = &[
+    Function::new("create_dialog", &["[str]"], "R", create_dialog, "Keep the dialog of this INVITE"),
+    Function::new("match_dialog", &["[str]"], "R", match_dialog, "Find the dialog of an in-dialog request"),
+    Function::new(
+        "validate_dialog",
+        &[""],
+        "R",
+        validate_dialog,
+        "Check an in-dialog request against its dialog",
+    ),
+    Function::new(
+        "fix_route_dialog",
+        &[""],
+        "R",
+        fix_route_dialog,
+        "Route an in-dialog request as its dialog says",
+    ),
+    Function::new(
+        "set_dlg_profile",
+        &["str,[str],[int]"],
+        "RFOB",
+        set_dlg_profile,
+        "Count the dialog in a profile",
+    ),
+    Function::new(
+        "unset_dlg_profile",
+        &["str,[str]"],
+        "RFOB",
+        unset_dlg_profile,
+        "Take the dialog out of a profile",
+    ),
+    Function::new(
+        "is_in_profile",
+        &["str,[str]"],
+        "RFOB",
+        is_in_profile,
+        "Test whether the dialog is in a profile",
+    ),
+    Function::new(
+        "get_profile_size",
+        &["str,[str],var"],
+        "*",
+        get_profile_size,
+        "How many dialogs are in a profile",
+    ),
+    Function::new(
+        "dlg_on_answer",
+        &["[str]"],
+        "RFOB",
+        |c| on_turn(c, |d, t| d.on_answer = t),
+        "Route for the answer",
+    )
+    .prepared(prepare_route),
+    Function::new(
+        "dlg_on_timeout",
+        &["[str]"],
+        "RFOB",
+        |c| on_turn(c, |d, t| d.on_timeout = t),
+        "Route for the timeout",
+    )
+    .prepared(prepare_route),
+    Function::new(
+        "dlg_on_hangup",
+        &["[str]"],
+        "RFOB",
+        |c| on_turn(c, |d, t| d.on_hangup = t),
+        "Route for the end",
+    )
+    .prepared(prepare_route),
+    Function::new("set_dlg_flag", &["str!"], "RFOBL", set_dlg_flag, "Set a flag of the dialog"),
+    Function::new("reset_dlg_flag", &["str!"], "RFOBL", reset_dlg_flag, "Clear a flag of the dialog"),
+    Function::new("is_dlg_flag_set", &["str!"], "RFOBL", is_dlg_flag_set, "Test a flag of the dialog"),
+    Function::new(
+        "test_and_set_dlg_flag",
+        &["str!,int"],
+        "RFOBL",
+        test_and_set_dlg_flag,
+        "Turn a flag if it stands so",
+    ),
+    Function::new("store_dlg_value", &["str,var"], "RFOBL", store_dlg_value, "Keep a value with the dialog"),
+    Function::new("fetch_dlg_value", &["str,var"], "RFOBL", fetch_dlg_value, "Read a value of the dialog"),
+];
+
+fn prepare_route(args: &[StaticArg]) -> Result<Option<Prepared>, String> {
+    match args.first() {
+        Some(StaticArg::Int(_)) => Err("the route must be given by its name".into()),
+        _ => Ok(None),
+    }
+}
+
+/// `create_dialog([flags])`: `B` or `bye-on-timeout` ends both sides when the lifetime is over.
+fn create_dialog(c: &mut Call<'_>) -> Flow {
+    let flags = c.text(0);
+    let words: Vec<&str> = flags.split(',').map(str::trim).collect();
+    let letters = words.iter().any(|w| !w.contains('-') && w.contains('B'));
+    let bye = letters || words.contains(&"bye-on-timeout");
+    if create(c.ctx, bye) { TRUE } else { FALSE }
+}
+
+fn match_dialog(c: &mut Call<'_>) -> Flow {
+    if attach(c.ctx) { TRUE } else { FALSE }
+}
+
+fn with<T>(c: &Call<'_>, work: impl FnOnce(&mut Dialog) -> T) -> Option<T> {
+    let now = current(c.ctx)?;
+    c.ctx.shard.part::<Dialogs>().with(now.id, work)
+}
+
+/// 1 fine, -1 CSeq out of order, -2 the Request-URI is not the other side's contact, -4 no dialog.
+fn validate_dialog(c: &mut Call<'_>) -> Flow {
+    let Some(now) = current(c.ctx) else { return Flow::Value(-4) };
+    let msg = c.ctx.msg.clone();
+    let Ok((cseq, method)) = msg.cseq() else { return Flow::Value(-1) };
+    let in_order = match method {
+        Method::Ack | Method::Cancel => true,
+        _ => cseq > now.cseq_before || now.cseq_before == 0,
+    };
+    if !in_order {
+        return Flow::Value(-1);
+    }
+    let target = with(c, |d| d.legs[usize::from(now.downstream)].contact.clone()).unwrap_or_default();
+    let uri = c.ctx.ruri();
+    let fits = match (Uri::parse(&uri), Uri::parse(&target)) {
+        (Ok(a), Ok(b)) => uri_eq(&a, &b),
+        _ => target.is_empty(),
+    };
+    if fits { TRUE } else { Flow::Value(-2) }
+}
+
+/// The Request-URI and the Route headers become what the dialog knows.
+fn fix_route_dialog(c: &mut Call<'_>) -> Flow {
+    let Some(now) = current(c.ctx) else { return FALSE };
+    let leg = with(c, |d| d.legs[usize::from(now.downstream)].clone());
+    let Some(leg) = leg.filter(|l| !l.contact.is_empty()) else { return FALSE };
+    let ctx = &mut *c.ctx;
+    let msg = ctx.msg.clone();
+    ctx.edits.remove_headers(&msg, HeaderId::Route);
+    for r in leg.routes.iter().rev() {
+        let mut line = b"Route: ".to_vec();
+        line.extend_from_slice(r);
+        line.extend_from_slice(b"\r\n");
+        ctx.edits.push_route(&msg, line.into());
+    }
+    ctx.target.uri = Some(leg.contact);
+    ctx.target.dst =
+        leg.routes.first().and_then(|r| NameAddr::parse(r).ok()).map(|n| Bytes::copy_from_slice(n.uri));
+    TRUE
+}
+
+// Profiles ------------------------------------------------------------------------------------------------------------
+
+/// Name of a profile without `/s` and the like, and whether it has values; logged when it is not declared.
+fn profile(c: &Call<'_>) -> Option<(String, bool)> {
+    let name = c.text(0);
+    let name = name.split('/').next().unwrap_or_default().trim();
+    let module = c.ctx.shard.kernel.state::<DialogModule>();
+    let found = module.profiles.iter().find(|(p, _)| p == name).cloned();
+    if found.is_none() {
+        tracing::error!(
+            "there is no dialog profile \"{name}\"; declare it with profiles_with_value or profiles_no_value"
+        );
+    }
+    found
+}
+
+fn set_dlg_profile(c: &mut Call<'_>) -> Flow {
+    let Some((name, with_value)) = profile(c) else { return FALSE };
+    let Some(now) = current(c.ctx) else { return FALSE };
+    let value = if with_value { c.text(1) } else { String::new() };
+    if with_value && value.is_empty() {
+        tracing::error!("set_dlg_profile(): profile \"{name}\" needs a value");
+        return FALSE;
+    }
+    let shard = c.ctx.shard.clone();
+    let part = shard.part::<Dialogs>();
+    if c.int(2).unwrap_or(0) != 0 {
+        leave(&shard.kernel, part, now.id, &name, None);
+    }
+    if join(&shard.kernel, part, now.id, &name, &value) { TRUE } else { FALSE }
+}
+
+fn unset_dlg_profile(c: &mut Call<'_>) -> Flow {
+    let Some((name, with_value)) = profile(c) else { return FALSE };
+    let Some(now) = current(c.ctx) else { return FALSE };
+    let value = c.text(1);
+    let value = (with_value && c.has(1)).then_some(value.as_str());
+    let shard = c.ctx.shard.clone();
+    if leave(&shard.kernel, shard.part::<Dialogs>(), now.id, &name, value) { TRUE } else { FALSE }
+}
+
+fn is_in_profile(c: &mut Call<'_>) -> Flow {
+    let Some((name, _)) = profile(c) else { return FALSE };
+    let value = c.has(1).then(|| c.text(1));
+    let inside =
+        with(c, |d| d.profiles.iter().any(|(p, v)| *p == name && value.as_ref().is_none_or(|w| w == v)));
+    if inside == Some(true) { TRUE } else { FALSE }
+}
+
+fn get_profile_size(c: &mut Call<'_>) -> Flow {
+    let Some((name, _)) = profile(c) else { return FALSE };
+    let Some(var) = c.var(2) else { return FALSE };
+    let value = c.has(1).then(|| c.text(1));
+    let size = super::profile_size(&c.ctx.shard.kernel, &name, value.as_deref());
+    match c.ctx.set_var(&var, Value::Int(size)) {
+        Ok(()) => TRUE,
+        Err(_) => FALSE,
+    }
+}
+
+// Turns, flags and values ---------------------------------------------------------------------------------------------
+
+fn on_turn(c: &mut Call<'_>, set: fn(&mut Dialog, Option<OnTurn>)) -> Flow {
+    let name = c.text(0);
+    let armed = match name.as_str() {
+        "" => None,
+        name => {
+            let program = c.ctx.shard.kernel.program.load_full();
+            match program.find(RouteType::Request, Some(name)) {
+                Some(route) => Some(OnTurn { program, route }),
+                None => {
+                    tracing::error!("there is no route[{name}]");
+                    return FALSE;
+                }
+            }
+        }
+    };
+    match with(c, |d| set(d, armed)) {
+        Some(()) => TRUE,
+        None => FALSE,
+    }
+}
+
+fn bit(c: &Call<'_>) -> Option<u32> {
+    c.ctx.shard.kernel.registry.names.flag(FlagKind::Message, &c.text(0)).ok().map(|b| 1 << b)
+}
+
+fn set_dlg_flag(c: &mut Call<'_>) -> Flow {
+    let Some(bit) = bit(c) else { return FALSE };
+    if with(c, |d| d.flags |= bit).is_some() { TRUE } else { FALSE }
+}
+
+fn reset_dlg_flag(c: &mut Call<'_>) -> Flow {
+    let Some(bit) = bit(c) else { return FALSE };
+    if with(c, |d| d.flags &= !bit).is_some() { TRUE } else { FALSE }
+}
+
+fn is_dlg_flag_set(c: &mut Call<'_>) -> Flow {
+    let Some(bit) = bit(c) else { return FALSE };
+    if with(c, |d| d.flags & bit != 0) == Some(true) { TRUE } else { FALSE }
+}
+
+/// `test_and_set_dlg_flag(flag, value)`: when the flag stands as `value` says, it is turned.
+fn test_and_set_dlg_flag(c: &mut Call<'_>) -> Flow {
+    let Some(bit) = bit(c) else { return FALSE };
+    let wanted = c.int(1).unwrap_or(0) != 0;
+    let done = with(c, |d| {
+        let fits = (d.flags & bit != 0) == wanted;
+        if fits {
+            d.flags ^= bit;
+        }
+        fits
+    });
+    if done == Some(true) { TRUE } else { FALSE }
+}
+
+fn store_dlg_value(c: &mut Call<'_>) -> Flow {
+    let name = c.text(0);
+    let Some(var) = c.var(1) else { return FALSE };
+    let value = c.ctx.get_var(&var);
+    let Ok(key) = c.ctx.shard.kernel.registry.names.intern(&name) else { return FALSE };
+    if with(c, |d| put(d, key, value)).is_some() { TRUE } else { FALSE }
+}
+
+/// Set or remove a value.
+pub(super) fn put(d: &mut Dialog, key: u32, value: Value) {
+    d.values.retain(|(k, _)| *k != key);
+    match value {
+        Value::Null => {}
+        // A dialog lives long: it must not keep a message's buffer alive.
+        Value::Str(s) => d.values.push((key, Value::Str(Bytes::copy_from_slice(&s)))),
+        other => d.values.push((key, other)),
+    }
+}
+
+fn fetch_dlg_value(c: &mut Call<'_>) -> Flow {
+    let name = c.text(0);
+    let Some(var) = c.var(1) else { return FALSE };
+    let Some(key) = c.ctx.shard.kernel.registry.names.find(&name) else { return FALSE };
+    let value = with(c, |d| d.values.iter().find(|(k, _)| *k == key).map(|(_, v)| v.clone())).flatten();
+    let Some(value) = value else { return FALSE };
+    match c.ctx.set_var(&var, value) {
+        Ok(()) => TRUE,
+        Err(_) => FALSE,
+    }
+}

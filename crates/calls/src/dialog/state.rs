@@ -1,0 +1,374 @@
+//! Dialogs (RFC 3261 §12) as a proxy sees them, kept by the worker that owns their Call-ID.
+
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use switchroom_kernel::events::EventId;
+use switchroom_kernel::ports::net::SocketId;
+use switchroom_kernel::stats::StatId;
+use switchroom_kernel::{Kernel, Shard};
+use switchroom_script::{Program, RouteId, Value};
+
+/// Dialogs a worker may keep.
+pub const MAX_DIALOGS: usize = 500_000;
+
+/// Where a dialog stands; the numbers are those of `$DLG_status` and the events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(i64)]
+pub enum State {
+    /// INVITE seen, no answer yet.
+    Unconfirmed = 1,
+    /// A provisional answer with a tag.
+    Early = 2,
+    /// 2xx seen, no ACK yet.
+    ConfirmedNoAck = 3,
+    /// ACK seen.
+    Confirmed = 4,
+    /// Over.
+    Deleted = 5,
+}
+
+/// One side of a dialog.
+#[derive(Clone, Debug, Default)]
+pub struct Leg {
+    /// Tag; of the callee unknown until a reply brings it.
+    pub tag: Bytes,
+    /// Value of From or To, with URI and tag.
+    pub uri: Bytes,
+    /// Contact URI: where requests to this side go.
+    pub contact: Bytes,
+    /// Route set from the proxy towards this side, in order.
+    pub routes: Vec<Bytes>,
+    /// Last CSeq this side used.
+    pub cseq: u32,
+    /// Socket towards this side.
+    pub socket: Option<SocketId>,
+}
+
+/// A route to run at a turn of the dialog.
+#[derive(Clone, Debug)]
+pub struct OnTurn {
+    /// Script.
+    pub program: Arc<Program>,
+    /// Route.
+    pub route: RouteId,
+}
+
+/// One dialog.
+///
+/// More than 15 fields: it is what the variables and commands of the module show.
+pub struct Dialog {
+    /// Number within the worker.
+    pub id: u64,
+    /// Call-ID.
+    pub call_id: Bytes,
+    /// Caller and callee.
+    pub legs: [Leg; 2],
+    /// State.
+    pub state: State,
+    /// Seconds since the epoch when it was made.
+    pub created: u64,
+    /// Seconds since the epoch when it was answered; 0 before.
+    pub started: u64,
+    /// Lifetime in seconds once answered.
+    pub timeout: u64,
+    /// When it ends by itself.
+    pub deadline: Option<Instant>,
+    /// `$dlg_val(name)`
+    pub values: Vec<(u32, Value)>,
+    /// `set_dlg_flag()`
+    pub flags: u32,
+    /// Profiles it is in, with values.
+    pub profiles: Vec<(String, String)>,
+    /// End both sides with BYE when the lifetime is over.
+    pub bye_on_timeout: bool,
+    /// Routes for answer, timeout and end.
+    pub on_answer: Option<OnTurn>,
+    /// See `on_answer`.
+    pub on_timeout: Option<OnTurn>,
+    /// See `on_answer`.
+    pub on_hangup: Option<OnTurn>,
+    /// Why it ended.
+    pub end_reason: &'static str,
+    /// Worker that keeps it.
+    pub worker: usize,
+}
+
+impl Dialog {
+    /// The text of `$DLG_did`, the `did` parameter and management commands: worker and number in hexadecimal.
+    pub fn did(&self) -> String {
+        did(self.worker, self.id)
+    }
+}
+
+/// See [`Dialog::did`].
+pub fn did(worker: usize, id: u64) -> String {
+    format!("{worker:x}.{id:x}")
+}
+
+/// Worker and number of a `did`.
+pub fn parse_did(text: &str) -> Option<(usize, u64)> {
+    let (worker, id) = text.split_once('.')?;
+    Some((usize::from_str_radix(worker, 16).ok()?, u64::from_str_radix(id, 16).ok()?))
+}
+
+/// Settings and what all workers share.
+pub struct DialogModule {
+    /// Seconds of `default_timeout`.
+    pub default_timeout: u64,
+    /// Name of the Record-Route parameter.
+    pub rr_param: String,
+    /// 0: match by the parameter only, 1: else by tags, 2: by tags only.
+    pub match_mode: i64,
+    /// Headers for requests of our own.
+    pub extra_headers: Bytes,
+    /// Seconds a dialog stays after its end.
+    pub delete_delay: u64,
+    /// Declared profiles and whether they have values.
+    pub profiles: Vec<(String, bool)>,
+    /// How many dialogs are in each profile, by value.
+    pub members: Mutex<HashMap<String, HashMap<String, i64>>>,
+    /// E_DLG_STATE_CHANGED.
+    pub changed: EventId,
+    /// Counters.
+    pub stats: Counters,
+}
+
+/// Counters of the group `dialog`.
+pub struct Counters {
+    /// Answered and not ended.
+    pub active: StatId,
+    /// Ringing.
+    pub early: StatId,
+    /// Made so far.
+    pub processed: StatId,
+    /// Ended by their lifetime.
+    pub expired: StatId,
+    /// Never answered.
+    pub failed: StatId,
+}
+
+/// The dialogs of one worker.
+#[derive(Default)]
+pub struct Dialogs {
+    inner: RefCell<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    all: HashMap<u64, Dialog>,
+    by_call: HashMap<Bytes, SmallVec<[u64; 1]>>,
+    by_time: BTreeSet<(Instant, u64)>,
+    next: u64,
+}
+
+impl Dialogs {
+    /// Keep a new dialog; its number, or `None` when there is no room.
+    pub fn insert(&self, mut dialog: Dialog) -> Option<u64> {
+        let mut inner = self.inner.borrow_mut();
+        if inner.all.len() >= MAX_DIALOGS {
+            return None;
+        }
+        inner.next += 1;
+        let id = inner.next;
+        dialog.id = id;
+        // The key must not keep the whole received message alive.
+        let key = Bytes::copy_from_slice(&dialog.call_id);
+        inner.by_call.entry(key).or_default().push(id);
+        inner.all.insert(id, dialog);
+        Some(id)
+    }
+
+    /// Look at or change one. Nothing else of the module may be called inside.
+    pub fn with<T>(&self, id: u64, work: impl FnOnce(&mut Dialog) -> T) -> Option<T> {
+        self.inner.borrow_mut().all.get_mut(&id).map(work)
+    }
+
+    /// Dialogs of a Call-ID.
+    pub fn of_call(&self, call_id: &[u8]) -> SmallVec<[u64; 1]> {
+        self.inner.borrow().by_call.get(call_id).cloned().unwrap_or_default()
+    }
+
+    /// Numbers of all dialogs, oldest first.
+    pub fn ids(&self) -> Vec<u64> {
+        let mut ids: Vec<u64> = self.inner.borrow().all.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.inner.borrow().all.len()
+    }
+
+    /// Forget one.
+    pub fn remove(&self, id: u64) -> Option<Dialog> {
+        let mut inner = self.inner.borrow_mut();
+        let dialog = inner.all.remove(&id)?;
+        if let Some(at) = dialog.deadline {
+            inner.by_time.remove(&(at, id));
+        }
+        if let Some(list) = inner.by_call.get_mut(&dialog.call_id) {
+            list.retain(|x| *x != id);
+            if list.is_empty() {
+                inner.by_call.remove(&dialog.call_id);
+            }
+        }
+        Some(dialog)
+    }
+
+    /// Set when a dialog ends by itself.
+    pub fn schedule(&self, id: u64, at: Option<Instant>) {
+        let mut inner = self.inner.borrow_mut();
+        let Some(dialog) = inner.all.get_mut(&id) else { return };
+        let old = std::mem::replace(&mut dialog.deadline, at);
+        if let Some(old) = old {
+            inner.by_time.remove(&(old, id));
+        }
+        if let Some(at) = at {
+            inner.by_time.insert((at, id));
+        }
+    }
+
+    /// When the next one ends by itself.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.inner.borrow().by_time.first().map(|(at, _)| *at)
+    }
+
+    /// Those whose time is over.
+    pub fn due(&self, now: Instant) -> Vec<u64> {
+        let inner = self.inner.borrow();
+        inner.by_time.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id).collect()
+    }
+}
+
+/// Move a dialog to another state: statistics, event, profiles at its end. False when it is there already or further.
+pub fn turn(shard: &Shard, id: u64, new: State) -> bool {
+    let module = shard.kernel.state::<DialogModule>();
+    let part = shard.part::<Dialogs>();
+    let changed = part.with(id, |d| {
+        let old = d.state;
+        if new <= old {
+            return None;
+        }
+        d.state = new;
+        if new == State::ConfirmedNoAck {
+            d.started = shard.kernel.unix();
+        }
+        let texts = [d.did(), String::new()];
+        Some((old, d.call_id.clone(), d.legs[0].tag.clone(), d.legs[1].tag.clone(), texts))
+    });
+    let Some(Some((old, call_id, from_tag, to_tag, [did, db_id]))) = changed else { return false };
+    let active = |s: State| matches!(s, State::ConfirmedNoAck | State::Confirmed);
+    if old == State::Early {
+        shard.count(module.stats.early, -1);
+    }
+    if new == State::Early {
+        shard.count(module.stats.early, 1);
+    }
+    match (active(old), active(new)) {
+        (false, true) => shard.count(module.stats.active, 1),
+        (true, false) => shard.count(module.stats.active, -1),
+        (false, false) if new == State::Deleted => shard.count(module.stats.failed, 1),
+        _ => {}
+    }
+    if shard.kernel.events.heard(module.changed) {
+        let copy = |b: &Bytes| Value::Str(Bytes::copy_from_slice(b));
+        let values = vec![
+            Value::Str(did.into()),
+            Value::Str(db_id.into()),
+            copy(&call_id),
+            copy(&from_tag),
+            copy(&to_tag),
+            Value::Int(old as i64),
+            Value::Int(new as i64),
+        ];
+        shard.kernel.events.raise(module.changed, values, Some(shard.worker));
+    }
+    if new == State::Deleted {
+        leave_all_profiles(&shard.kernel, part, id);
+    }
+    true
+}
+
+/// A dialog joins a profile; an earlier value of the same profile is replaced when `single`.
+pub fn join(kernel: &Kernel, part: &Dialogs, id: u64, profile: &str, value: &str) -> bool {
+    let module = kernel.state::<DialogModule>();
+    let added = part.with(id, |d| {
+        let entry = (profile.to_owned(), value.to_owned());
+        if d.profiles.contains(&entry) {
+            return false;
+        }
+        d.profiles.push(entry);
+        true
+    });
+    match added {
+        Some(true) => {
+            let mut members = module.members.lock();
+            *members.entry(profile.to_owned()).or_default().entry(value.to_owned()).or_default() += 1;
+            true
+        }
+        Some(false) => true,
+        None => false,
+    }
+}
+
+/// A dialog leaves a profile; `None` leaves it with every value.
+pub fn leave(kernel: &Kernel, part: &Dialogs, id: u64, profile: &str, value: Option<&str>) -> bool {
+    let gone = part.with(id, |d| {
+        let is_it = |(p, v): &(String, String)| p == profile && value.is_none_or(|w| w == v);
+        let gone: Vec<_> = d.profiles.iter().filter(|e| is_it(e)).cloned().collect();
+        d.profiles.retain(|e| !is_it(e));
+        gone
+    });
+    let gone = gone.unwrap_or_default();
+    forget_members(kernel, &gone);
+    !gone.is_empty()
+}
+
+fn leave_all_profiles(kernel: &Kernel, part: &Dialogs, id: u64) {
+    let gone = part.with(id, |d| std::mem::take(&mut d.profiles)).unwrap_or_default();
+    forget_members(kernel, &gone);
+}
+
+fn forget_members(kernel: &Kernel, gone: &[(String, String)]) {
+    if gone.is_empty() {
+        return;
+    }
+    let mut members = kernel.state::<DialogModule>().members.lock();
+    for (profile, value) in gone {
+        if let Some(values) = members.get_mut(profile)
+            && let Some(n) = values.get_mut(value)
+        {
+            *n -= 1;
+            if *n <= 0 {
+                values.remove(value);
+            }
+        }
+    }
+}
+
+/// The lifetime counts from now.
+pub fn start_lifetime(shard: &Shard, id: u64) {
+    let part = shard.part::<Dialogs>();
+    let seconds = part.with(id, |d| d.timeout).unwrap_or(0);
+    part.schedule(id, Some(shard.now() + Duration::from_secs(seconds)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_dialog_says_where_it_is() {
+        assert_eq!(did(1, 0xabc), "1.abc");
+        assert_eq!(parse_did("1.abc"), Some((1, 0xabc)));
+        assert_eq!(parse_did("xyz"), None);
+        assert_eq!(parse_did("1.g"), None);
+    }
+}
