@@ -1,10 +1,11 @@
 //! A database that the program did not make: tables written by hand as OpenSIPS's public documentation has them.
 
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use switchroom_testkit::{Server, free_port};
 
-use crate::support::{DIGEST_REGISTER, OPEN_CALL, PROGRAM, PROXY, Setup, sqlite};
+use crate::support::{DIGEST_REGISTER, House, OPEN_CALL, PROGRAM, PROXY, Setup, sqlite};
 use crate::ua::{Call, Ua, credentials};
 
 /// The tables that a registrar with authentication needs; `bob`'s HA1 is that of `bob:127.0.0.1:zanzibar`, the password is
@@ -84,7 +85,7 @@ fn a_table_of_another_version_is_refused_with_what_to_do() {
         sqlite(&dir.join("test.db"), &format!("{TABLES};{change}"));
         let script = setup("").script_for(sip, mi).replace("{dir}", &dir.display().to_string());
         std::fs::write(dir.join("test.cfg"), script).unwrap();
-        let mut run = std::process::Command::new(PROGRAM);
+        let mut run = Command::new(PROGRAM);
         let run = run.args(["run", "-f", "test.cfg"]).current_dir(&dir).output().unwrap();
         let text = String::from_utf8_lossy(&run.stderr).into_owned();
         assert!(!run.status.success());
@@ -97,29 +98,52 @@ fn a_table_of_another_version_is_refused_with_what_to_do() {
 fn the_database_being_locked_for_a_while_delays_and_does_not_lose() {
     let house = setup(&TABLES.replace("@PORT@", "9")).start();
     let mut bob = Ua::new("bob", house.addr);
-    let mut call = Call::new("bob", "bob");
-    let contact = format!("Contact: <{}>\r\n", bob.contact());
-    let challenge = bob.register(&mut call, &contact);
-    let line = credentials(&challenge, "bob", "zanzibar", "REGISTER", "sip:127.0.0.1", 1);
-    let lock = std::process::Command::new("sqlite3")
-        .arg(house.dir.join("test.db"))
-        .args(["BEGIN EXCLUSIVE; SELECT writefile('locked', 'x');", ".shell sleep 1", "COMMIT;"])
-        .current_dir(&house.dir)
-        .stdout(std::process::Stdio::null())
-        .spawn();
-    let mut lock = lock.unwrap();
-    let until = std::time::Instant::now() + Duration::from_secs(5);
-    while !house.dir.join("locked").exists() {
-        assert!(std::time::Instant::now() < until, "no lock");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    let text = bob.request("REGISTER", "sip:127.0.0.1", &call, &format!("{contact}{line}"));
-    bob.send(&text);
+    let lock = register_behind_a_lock(&house, &mut bob);
     // Others are served meanwhile.
     let mut alice = Ua::new("alice", house.addr);
     let (other, invite) = alice.invite("nobody", "");
     let reply = alice.expect_reply(404, &other);
     alice.ack_failure(&invite, &reply);
     bob.expect("SIP/2.0 200");
-    assert!(lock.wait().unwrap().success());
+    assert!(lock.wait_with_output().unwrap().status.success());
+}
+
+#[test]
+fn a_script_that_waits_for_the_database_is_finished_before_the_end() {
+    let mut house = setup(&TABLES.replace("@PORT@", "9")).start();
+    let mut bob = Ua::new("bob", house.addr);
+    let lock = register_behind_a_lock(&house, &mut bob);
+    // The request is there before the signal: a later one of the same phone is answered.
+    let mut call = Call::new("bob", "bob");
+    call.to_tag = ";tag=none".into();
+    let probe = bob.request("OPTIONS", "sip:127.0.0.1", &call, "");
+    bob.send(probe);
+    bob.expect("SIP/2.0 404");
+    assert!(house.server.stop(Duration::from_secs(15)).is_some_and(|s| s.success()));
+    bob.expect("SIP/2.0 200");
+    assert!(lock.wait_with_output().unwrap().status.success());
+    assert_eq!(house.sql("select count(*) from location where username='bob'"), "1");
+}
+
+/// Sends bob's REGISTER while another program has locked the database for a second.
+fn register_behind_a_lock(house: &House, bob: &mut Ua) -> Child {
+    let mut call = Call::new("bob", "bob");
+    let contact = format!("Contact: <{}>\r\n", bob.contact());
+    let challenge = bob.register(&mut call, &contact);
+    let line = credentials(&challenge, "bob", "zanzibar", "REGISTER", "sip:127.0.0.1", 1);
+    let lock = Command::new("sqlite3")
+        .arg(house.dir.join("test.db"))
+        .args(["BEGIN EXCLUSIVE; SELECT writefile('locked', 'x');", ".shell sleep 1", "COMMIT;"])
+        .current_dir(&house.dir)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let until = Instant::now() + Duration::from_secs(5);
+    while !house.dir.join("locked").exists() {
+        assert!(Instant::now() < until, "no lock");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let text = bob.request("REGISTER", "sip:127.0.0.1", &call, &format!("{contact}{line}"));
+    bob.send(&text);
+    lock
 }
