@@ -128,7 +128,7 @@ fn sighup_takes_a_good_script_and_refuses_a_bad_one() {
 }
 
 #[test]
-fn a_call_that_waits_during_a_reload_ends_with_the_script_it_began_with() {
+fn a_call_that_rings_during_a_reload_ends_with_the_script_it_began_with() {
     let routes = r#"
 route[call] {
     record_route();
@@ -149,7 +149,14 @@ failure_route[end] { t_reply(480, "as it began"); }
     assert!(house.mi(&["reload_routes"]).0);
     bob.reply(&asked, "486 Busy Here");
     let reply = alice.expect_reply(480, &call);
-    // Routes are referred to by name: the one in force answers, as scripts expect.
-    assert!(reply.starts_with("SIP/2.0 480 as it"), "{reply}");
+    assert!(reply.starts_with("SIP/2.0 480 as it began"), "{reply}");
+    alice.ack_failure(&invite, &reply);
+    let (call, invite) = alice.invite("bob", "");
+    let asked = bob.peer.wait_for(Duration::from_secs(5), |m| {
+        m.starts_with("INVITE") && header(m, "Call-ID") == Some(&call.id)
+    });
+    bob.reply(&asked.unwrap(), "486 Busy Here");
+    let reply = alice.expect_reply(480, &call);
+    assert!(reply.starts_with("SIP/2.0 480 as it is now"), "{reply}");
     alice.ack_failure(&invite, &reply);
 }
