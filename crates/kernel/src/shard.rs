@@ -107,6 +107,11 @@ impl Shard {
         self.waiting.get()
     }
 
+    /// Whether the server takes no new work and ends what it has.
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
     /// Do something after the current message, on this worker.
     pub fn later(&self, work: impl FnOnce(&Rc<Shard>) + 'static) {
         self.later.borrow_mut().push_back(Box::new(work));
