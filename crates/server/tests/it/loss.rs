@@ -121,6 +121,6 @@ fn calls_complete_over_a_link_that_loses_every_tenth_packet() {
     let (passed, lost) = link.counts();
     assert!(lost * 20 > passed, "the link lost {lost} of {}", passed + lost);
     for id in ids {
-        assert_eq!(house.count_log(&format!("script runs for INVITE {id}")), 1, "the script ran twice");
+        house.expect_log_times(&format!("script runs for INVITE {id}"), 1);
     }
 }

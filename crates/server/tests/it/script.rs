@@ -51,7 +51,7 @@ event_route[E_UL_CONTACT_INSERT] { xlog("L_NOTICE", "event for $param(aor) with 
 "#;
     let house = noisy(&[PROXY, OPEN_REGISTER, OPEN_CALL, routes]);
     house.expect_log("startup ran");
-    assert_eq!(house.count_log("startup ran"), 1);
+    house.expect_log_times("startup ran", 1);
     Ua::new("bob", house.addr).register_here("");
     house.expect_log("event for bob@127.0.0.1 with bob@127.0.0.1");
     house.expect_log("timer ran");

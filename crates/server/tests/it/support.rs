@@ -222,6 +222,23 @@ impl House {
         }
     }
 
+    /// Waits until that many lines of its log contain `text`, and takes care that there are no more.
+    #[track_caller]
+    pub fn expect_log_times(&self, text: &str, times: usize) {
+        let log = self.server.log();
+        let seen = std::cell::Cell::new(0);
+        let count = |line: &str| {
+            seen.set(seen.get() + usize::from(line.contains(text)));
+            seen.get() == times
+        };
+        let came = times == 0 || log.wait_for(Duration::from_secs(5), count).is_some();
+        assert!(
+            came && self.count_log(text) == times,
+            "not {times} times `{text}`:\n{}",
+            log.lines().join("\n")
+        );
+    }
+
     /// How many lines of its log contain `text`.
     pub fn count_log(&self, text: &str) -> usize {
         self.server.log().lines().iter().filter(|line| line.contains(text)).count()
