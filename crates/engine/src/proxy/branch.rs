@@ -187,6 +187,10 @@ impl<R, D> Branch<R, D> {
     pub(super) fn settle(&mut self, outcome: Outcome) {
         self.outcome = outcome;
         self.timeout = None;
+        if matches!(outcome, Outcome::Final(_)) {
+            // Its ACK is written by now and nothing else is made from it; a transaction lingers long after.
+            self.request = Bytes::new();
+        }
     }
 
     pub(super) fn client_state(&self) -> client::State {
