@@ -187,8 +187,10 @@ impl<R, D> Branch<R, D> {
     pub(super) fn settle(&mut self, outcome: Outcome) {
         self.outcome = outcome;
         self.timeout = None;
-        if matches!(outcome, Outcome::Final(_)) {
-            // Its ACK is written by now and nothing else is made from it; a transaction lingers long after.
+        let answered = matches!(self.client_state(), client::State::Completed | client::State::Terminated);
+        if answered && matches!(outcome, Outcome::Final(_)) {
+            // Its ACK is written by now and nothing else is made from it; a transaction lingers long after. One that was
+            // given up still needs it, for its CANCEL and for the ACK to what that brings.
             self.request = Bytes::new();
         }
     }
