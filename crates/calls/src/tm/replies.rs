@@ -162,12 +162,13 @@ pub(super) fn obey(shard: &Rc<Shard>, tx: Id, sink: Vec<Output<Reply>>) {
     }
 }
 
-/// Identifies a branch's request, or with [`REPLY`] the reply, of a transaction when a send fails.
+/// Identifies a branch's request, or with [`REPLY`] the reply, of a transaction when a send fails. Branches count from 1 in
+/// it, since 0 is what those send with who do not want to know.
 fn token(tx: Id, branch: usize) -> u64 {
-    (u64::from(tx.slot) << 32) | (u64::from(tx.generation & 0xff_ffff) << 8) | (branch as u64 & 0xff)
+    (u64::from(tx.slot) << 32) | (u64::from(tx.generation & 0xff_ffff) << 8) | (branch as u64 + 1)
 }
 
-const REPLY: usize = 0xff;
+const REPLY: usize = 0xfe;
 
 /// The driver could not send something of ours.
 pub(super) fn send_failed(shard: &Rc<Shard>, token: u64, error: SendError) {
@@ -181,7 +182,8 @@ pub(super) fn send_failed(shard: &Rc<Shard>, token: u64, error: SendError) {
         return;
     }
     tracing::debug!("a send failed: {error:?}");
-    match (token & 0xff) as usize {
+    let Some(index) = ((token & 0xff) as usize).checked_sub(1) else { return };
+    match index {
         REPLY => step(shard, tx, |t, now, sink| t.core.reply_transport_error(now, sink)),
         branch => step(shard, tx, |t, now, sink| t.core.transport_error(now, branch, sink)),
     }

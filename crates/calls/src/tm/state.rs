@@ -322,6 +322,11 @@ impl Transactions {
         slots.into_iter().filter_map(|slot| table.id_at(slot)).collect()
     }
 
+    /// Whether no transaction owes anything to anybody.
+    pub fn at_rest(&self, now: Instant) -> bool {
+        self.table.borrow().iter().all(|(_, tx)| tx.core.is_at_rest(now))
+    }
+
     /// When to look again: a moment that stays where it is until then.
     pub fn next(&self) -> Option<Instant> {
         let wheel = self.wheel.borrow();
