@@ -1,0 +1,15 @@
+//! The script's tools: values, caches, databases and programs that a script works with besides messages.
+//!
+//! Adding a module is one folder and one line in [`MODULES`].
+
+pub mod cache;
+pub mod cachedb_local;
+pub mod cfgutils;
+mod random;
+mod time_rec;
+mod variables;
+
+use switchroom_kernel::Module;
+
+/// The modules of this floor.
+pub static MODULES: &[&Module] = &[&cache::MODULE, &cachedb_local::MODULE, &cfgutils::MODULE];

@@ -1,0 +1,72 @@
+//! Scripts in, outcome out, through the whole house.
+
+mod support;
+
+use support::House;
+use switchroom_kernel::commands;
+use switchroom_kernel::open::block_on;
+use switchroom_kernel::ports::store::{SqlValue, StoreError};
+
+const MODULES: &str = r#"
+loadmodule "sl.so"
+loadmodule "tm.so"
+loadmodule "signaling.so"
+loadmodule "sipmsgops.so"
+"#;
+
+fn no_database(_: &str, _: &[SqlValue]) -> Result<Vec<Vec<SqlValue>>, StoreError> {
+    Err(StoreError::Unreachable("test".into()))
+}
+
+/// A house with these lines before the route, which answers 200 with a header `X`.
+fn house(lines: &str, route: &str, x: &str, answer: support::Answer) -> House {
+    let end = format!("append_to_reply(\"X: {x}\\r\\n\"); send_reply(200, \"OK\");");
+    House::start(&format!("{MODULES}{lines}\nroute {{\n{route}\n{end}\n}}\n"), answer)
+}
+
+#[test]
+fn what_is_kept_in_a_cache_runs_out() {
+    let lines = r#"loadmodule "cachedb_local.so"
+        modparam("cachedb_local", "cache_collections", "one; two = 5")
+        modparam("cachedb_local", "cachedb_url", "local://")
+        modparam("cachedb_local", "cachedb_url", "local:g:///two")"#;
+    let route = r#"
+        if (!cache_fetch("local", "k", $var(v))) {
+            $var(v) = $rc;
+            cache_store("local", "k", "kept $rU", 10);
+        }
+        cache_add("local:g", "n", 2, 0, $var(n));
+        cache_sub("local:g", "n", 1, 0);
+        cache_counter_fetch("local:g", "n", $var(m));"#;
+    let house = house(lines, route, "$var(v) $var(n) $var(m)", no_database);
+    assert_eq!(house.ask(1), "-2 2 1");
+    assert_eq!(house.ask(2), "kept bob 3 2");
+    house.pass(11);
+    assert_eq!(house.ask(3), "-2 4 3");
+    let kept = block_on(commands::run(&house.kernel, "cache:fetch", serde_json::json!(["local", "k"])));
+    assert_eq!(kept.unwrap()["value"], "kept bob");
+    let removed = commands::run(&house.kernel, "cachedb_local:remove_chunk", serde_json::json!(["k*"]));
+    assert_eq!(block_on(removed).unwrap()["removed"], 1);
+}
+
+#[test]
+fn shared_variables_locks_and_waits() {
+    let lines = r#"loadmodule "cfgutils.so"
+        modparam("cfgutils", "shvset", "gw=s:sip:10.0.0.1")"#;
+    let route = r#"
+        get_static_lock("one");
+        $shv(count) = $shv(count) + 1;
+        sleep(1);
+        release_static_lock("one");
+        $avp(l) = "a"; $avp(l) = "b";
+        set_count($avp(l), $var(c));
+        shuffle_avps($avp(l));
+        ts_usec_delta(1, 5, 2, 0, , $var(d));
+        if (!check_time_rec("UTC|19700101T000000")) { $var(c) = -1; }
+        if (rand_event(0)) { $var(c) = -2; }"#;
+    let house = house(lines, route, "$shv(gw) $shv(count) $var(c) $var(d)", no_database);
+    assert_eq!(house.ask(1), "sip:10.0.0.1 1 2 999995");
+    assert_eq!(house.ask(2), "sip:10.0.0.1 2 2 999995");
+    let shown = block_on(commands::run(&house.kernel, "shv_get", serde_json::json!(["count"]))).unwrap();
+    assert_eq!(shown["value"], 2);
+}
