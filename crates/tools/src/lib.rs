@@ -6,10 +6,13 @@ pub mod cache;
 pub mod cachedb_local;
 pub mod cfgutils;
 mod random;
+mod sql;
+pub mod sqlops;
 mod time_rec;
 mod variables;
 
 use switchroom_kernel::Module;
 
 /// The modules of this floor.
-pub static MODULES: &[&Module] = &[&cache::MODULE, &cachedb_local::MODULE, &cfgutils::MODULE];
+pub static MODULES: &[&Module] =
+    &[&cache::MODULE, &cachedb_local::MODULE, &cfgutils::MODULE, &sqlops::MODULE];

@@ -70,3 +70,51 @@ fn shared_variables_locks_and_waits() {
     let shown = block_on(commands::run(&house.kernel, "shv_get", serde_json::json!(["count"]))).unwrap();
     assert_eq!(shown["value"], 2);
 }
+
+/// A table of preferences; statements that change it are only looked at.
+fn preferences(sql: &str, args: &[SqlValue]) -> Result<Vec<Vec<SqlValue>>, StoreError> {
+    let text = |s: &str| SqlValue::from(s);
+    match sql {
+        "SELECT name, n FROM t WHERE u='bob'" => {
+            Ok(vec![vec![text("one"), SqlValue::Int(1)], vec![text("two"), SqlValue::Null]])
+        }
+        "SELECT nothing" => Ok(Vec::new()),
+        "UPDATE t SET a=1" => Ok(Vec::new()),
+        "SELECT a FROM t WHERE u = ?" => Ok(vec![vec![args[0].clone()]]),
+        "SELECT value, attribute, type FROM usr_preferences WHERE username = ? AND domain = ? AND attribute = ?" =>
+        {
+            assert_eq!(args, [text("bob"), text("example.org"), text("cfu")]);
+            Ok(vec![vec![text("sip:c@d"), text("cfu"), SqlValue::Int(3)]])
+        }
+        "INSERT INTO usr_preferences (username, domain, attribute, type, value) VALUES (?, ?, ?, ?, ?)" => {
+            assert_eq!(args[4], text("sip:c@d"));
+            Ok(Vec::new())
+        }
+        other => Err(StoreError::Statement(other.to_owned())),
+    }
+}
+
+#[test]
+fn sql_from_the_script() {
+    let lines = r#"loadmodule "avpops.so"
+        modparam("avpops", "db_url", "test:")
+        modparam("avpops", "db_url", "1 test:")"#;
+    let route = r#"
+        avp_db_query("SELECT name, n FROM t WHERE u='$rU'", "$avp(a);$avp(b)");
+        sql_query("SELECT nothing");
+        $var(none) = $rc;
+        sql_query("UPDATE t SET a=1", , 1);
+        $var(done) = $rc;
+        sql_query("broken");
+        $var(bad) = $rc;
+        sql_query_one("SELECT name, n FROM t WHERE u='bob'", "$var(x);$var(y)");
+        sql_select_one('["a"]', 't', '[{"u":"$rU"}]', , '$var(z)');
+        sql_avp_load("$ru", "$avp(cfu)", , "p_");
+        $avp(cfu) = $avp(p_cfu);
+        sql_avp_store("$ru", "$avp(cfu)");
+        $var(stored) = $rc;"#;
+    let x = "$(avp(a)[1]) $avp(a) $(avp(b)[1]) $avp(b) $var(none) $var(done) $var(bad) $var(x) $var(y) $var(z) $avp(cfu) \
+             $var(stored)";
+    let house = house(lines, route, x, preferences);
+    assert_eq!(house.ask(1), "one two 1 <null> -2 1 -1 one 1 bob sip:c@d 1");
+}
