@@ -5,6 +5,7 @@
 pub mod cache;
 pub mod cachedb_local;
 pub mod cfgutils;
+pub mod json;
 mod random;
 mod sql;
 pub mod sqlops;
@@ -15,4 +16,4 @@ use switchroom_kernel::Module;
 
 /// The modules of this floor.
 pub static MODULES: &[&Module] =
-    &[&cache::MODULE, &cachedb_local::MODULE, &cfgutils::MODULE, &sqlops::MODULE];
+    &[&cache::MODULE, &cachedb_local::MODULE, &cfgutils::MODULE, &json::MODULE, &sqlops::MODULE];

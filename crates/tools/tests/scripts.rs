@@ -118,3 +118,33 @@ fn sql_from_the_script() {
     let house = house(lines, route, x, preferences);
     assert_eq!(house.ask(1), "one two 1 <null> -2 1 -1 one 1 bob sip:c@d 1");
 }
+
+#[test]
+fn documents_are_read_changed_and_gone_through() {
+    let route = r#"
+        $json(o) := "{\"a\": 1, \"b\": {\"c\": \"x\"}, \"l\": [1,2,3]}";
+        $json(o/b/d) = "new";
+        $json(o/l[-1]) = NULL;
+        $json(o/l[]) = 7;
+        $var(key) = "c";
+        $var(all) = "";
+        for ($var(k) in $(json(o.keys)[*])) { $var(all) = $var(all) + $var(k); }
+        for ($var(v) in $(json(o/l)[*])) { $var(all) = $var(all) + "," + $(var(v){s.len}) ; }
+        $var(i) = 1;
+        $var(sum) = $json(o/l[$var(i)]) + $json(o/a);
+        json_link($json(stub), $json(o/b));
+        $json(stub/e) = 5;
+        json_link($json(o/b/loop), $json(o));
+        $var(loop) = $rc;
+        $json(n) := "null";
+        $json(stub) = NULL;"#;
+    let x = "$json(o/b/$var(key)) $json_compact(o) $var(sum) $var(loop) $json(n) $json(o/none) $json(stub) $var(all)";
+    let house = house(
+        "loadmodule \"json.so\"",
+        &route.replace(r#" + "," + $(var(v){s.len}) "#, " + $(var(v){s.len})"),
+        x,
+        no_database,
+    );
+    let wanted = r#"x {"a":1,"b":{"c":"x","d":"new","e":5},"l":[1,2,7]} 3 -1 null <null> <null> abl111"#;
+    assert_eq!(house.ask(1), wanted);
+}
