@@ -5,15 +5,28 @@
 pub mod cache;
 pub mod cachedb_local;
 pub mod cfgutils;
+pub mod dialplan;
+pub mod exec;
+pub mod group;
 pub mod json;
 mod random;
 mod sql;
 pub mod sqlops;
 mod time_rec;
+pub mod uuid;
 mod variables;
 
 use switchroom_kernel::Module;
 
 /// The modules of this floor.
-pub static MODULES: &[&Module] =
-    &[&cache::MODULE, &cachedb_local::MODULE, &cfgutils::MODULE, &json::MODULE, &sqlops::MODULE];
+pub static MODULES: &[&Module] = &[
+    &cache::MODULE,
+    &cachedb_local::MODULE,
+    &cfgutils::MODULE,
+    &json::MODULE,
+    &exec::MODULE,
+    &dialplan::MODULE,
+    &group::MODULE,
+    &uuid::MODULE,
+    &sqlops::MODULE,
+];

@@ -148,3 +148,42 @@ fn documents_are_read_changed_and_gone_through() {
     let wanted = r#"x {"a":1,"b":{"c":"x","d":"new","e":5},"l":[1,2,7]} 3 -1 null <null> <null> abl111"#;
     assert_eq!(house.ask(1), wanted);
 }
+
+#[test]
+fn a_program_gives_lines() {
+    let route = r#"
+        $avp(env) = "a"; $avp(env) = "b";
+        exec("cat; echo; echo $$OSIPS_EXEC_0$$OSIPS_EXEC_1; echo bad >&2", "for $rU", $avp(out), $var(err), $avp(env));
+        $var(rc) = $rc;"#;
+    let house =
+        house("loadmodule \"exec.so\"", route, "$(avp(out)[1])|$avp(out)|$var(err)|$var(rc)", no_database);
+    assert_eq!(house.ask(1), "for bob|ba|bad|1");
+}
+
+/// One dialplan, and bob in the group of those who may call abroad.
+fn numbers(sql: &str, args: &[SqlValue]) -> Result<Vec<Vec<SqlValue>>, StoreError> {
+    let (int, text) = (SqlValue::Int, |s: &str| SqlValue::from(s));
+    if sql.ends_with("FROM dialplan ORDER BY pr, id") {
+        let rule = [int(7), int(1), int(1), text("^b"), int(0), text("^b(.*)$"), text("c\\1"), text("attr")];
+        return Ok(vec![rule.into_iter().chain([SqlValue::Null, int(0), int(1)]).collect()]);
+    }
+    assert_eq!(sql, "SELECT grp FROM grp WHERE username = ? AND grp = ? AND domain = ?");
+    assert_eq!(args[2], text("example.org"));
+    Ok(if args[0] == text("bob") { vec![vec![args[1].clone()]] } else { Vec::new() })
+}
+
+#[test]
+fn numbers_are_translated_and_users_are_in_groups() {
+    let lines = "loadmodule \"dialplan.so\"\nloadmodule \"group.so\"\nloadmodule \"uuid.so\"";
+    let route = r#"
+        dp_translate(7, $rU, $var(out), $var(attrs));
+        $var(from) = db_is_user_in("From", "abroad");
+        if (db_is_user_in("Request-URI", "abroad")) { $var(in) = 1; }
+        if (!db_is_user_in("From", "abroad")) { $var(out_of) = 1; }
+        uuid($var(id));"#;
+    let route = &route.replace("$var(from) = db_is_user_in(\"From\", \"abroad\");", "");
+    let house = house(lines, route, "$var(out) $var(attrs) $var(in) $var(out_of) $(var(id){s.len})", numbers);
+    assert_eq!(house.ask(1), "cob attr 1 1 36");
+    let tried = commands::run(&house.kernel, "dp_translate", serde_json::json!([7, "bx"]));
+    assert_eq!(block_on(tried).unwrap()["Output"], "cx");
+}
