@@ -9,7 +9,9 @@ pub mod dialplan;
 pub mod exec;
 pub mod group;
 pub mod json;
+pub mod mathops;
 mod random;
+pub mod regex;
 mod sql;
 pub mod sqlops;
 mod time_rec;
@@ -27,6 +29,8 @@ pub static MODULES: &[&Module] = &[
     &exec::MODULE,
     &dialplan::MODULE,
     &group::MODULE,
+    &mathops::MODULE,
+    &regex::MODULE,
     &uuid::MODULE,
     &sqlops::MODULE,
 ];

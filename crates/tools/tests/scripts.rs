@@ -187,3 +187,17 @@ fn numbers_are_translated_and_users_are_in_groups() {
     let tried = commands::run(&house.kernel, "dp_translate", serde_json::json!([7, "bx"]));
     assert_eq!(block_on(tried).unwrap()["Output"], "cx");
 }
+
+#[test]
+fn numbers_are_calculated_and_texts_matched() {
+    let lines = "loadmodule \"mathops.so\"\nloadmodule \"regex.so\"";
+    let route = r#"
+        math_eval("3 * (1.5 + 1)", $var(a));
+        math_round_sf("17892.987", $var(b), 3);
+        math_round("3.14159", $var(c), 4);
+        math_ceil("-2.9", $var(d));
+        math_compare("1.5", "2", $var(e));
+        if (pcre_match("$rU", "(?i)^BO[ab]$$")) { $var(f) = 1; }"#;
+    let house = house(lines, route, "$var(a) $var(b) $var(c) $var(d) $var(e) $var(f)", no_database);
+    assert_eq!(house.ask(1), "7.500000 17900 3.1416 -2 -1 1");
+}
