@@ -214,6 +214,8 @@ pub struct Variable {
     pub get: VarGet,
     /// Writes it, when that is allowed.
     pub set: Option<VarSet>,
+    /// Takes `:=`, for variables to which it means more than to remove all values and write one.
+    pub replace: Option<VarSet>,
     /// One line for the manual.
     pub help: &'static str,
 }
@@ -230,6 +232,7 @@ impl Variable {
             bind: None,
             get,
             set: None,
+            replace: None,
             help,
         }
     }
@@ -259,6 +262,11 @@ impl Variable {
     pub const fn maybe_named(mut self, bind: fn(&Names, &str) -> Result<u32, String>) -> Variable {
         self.named = Named::Optional;
         self.bind = Some(bind);
+        self
+    }
+    /// The same with a meaning of its own for `:=`.
+    pub const fn replaced_by(mut self, replace: VarSet) -> Variable {
+        self.replace = Some(replace);
         self
     }
     /// The same with `[index]`.

@@ -156,6 +156,9 @@ impl Registry {
     pub fn set(&self, ctx: &mut Ctx, var: &VarAccess, op: AssignOp, value: Value) -> Result<(), String> {
         let Some(v) = self.variables.get(var.id as usize) else { return Err("no such variable".into()) };
         let Some(set) = v.set else { return Err(format!("${} cannot be written", v.name)) };
+        if let (AssignOp::Replace, Some(replace)) = (op, v.replace) {
+            return replace(ctx, var, value);
+        }
         if matches!(op, AssignOp::Replace | AssignOp::ReplaceNull) {
             let all = VarAccess { index: switchroom_script::vm::Index::All, ..var.clone() };
             // Only stacks know "all"; for others `:=` is the same as `=`.

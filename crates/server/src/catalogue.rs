@@ -9,13 +9,14 @@ pub fn modules() -> Vec<&'static Module> {
         switchroom_calls::MODULES,
         switchroom_users::MODULES,
         switchroom_money::MODULES,
+        switchroom_tools::MODULES,
         switchroom_watch::MODULES,
     ];
     floors.into_iter().flatten().copied().collect()
 }
 
 /// Modules that need no `loadmodule`.
-pub const ALWAYS: &[&str] = &["core"];
+pub const ALWAYS: &[&str] = &["core", "cache"];
 
 #[cfg(test)]
 mod tests {

@@ -18,7 +18,7 @@ const SECTIONS: &[&str] = &[
     "Examples",
 ];
 /// Floors whose folders are modules.
-const MODULE_FLOORS: &[&str] = &["calls", "users", "messages", "money", "watch", "portal"];
+const MODULE_FLOORS: &[&str] = &["calls", "users", "messages", "money", "tools", "watch", "portal"];
 
 /// Checks every document of the tree.
 pub fn check(tree: &Tree, faults: &mut Vec<Fault>) {

@@ -20,6 +20,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("users", 41),
     ("messages", 41),
     ("money", 41),
+    ("tools", 41),
     ("watch", 41),
     ("portal", 41),
     ("server", 50),

@@ -1,0 +1,36 @@
+//! The script's tools: values, caches, databases and programs that a script works with besides messages.
+//!
+//! Adding a module is one folder and one line in [`MODULES`].
+
+pub mod cache;
+pub mod cachedb_local;
+pub mod cfgutils;
+pub mod dialplan;
+pub mod exec;
+pub mod group;
+pub mod json;
+pub mod mathops;
+mod random;
+pub mod regex;
+mod sql;
+pub mod sqlops;
+mod time_rec;
+pub mod uuid;
+mod variables;
+
+use switchroom_kernel::Module;
+
+/// The modules of this floor.
+pub static MODULES: &[&Module] = &[
+    &cache::MODULE,
+    &cachedb_local::MODULE,
+    &cfgutils::MODULE,
+    &dialplan::MODULE,
+    &exec::MODULE,
+    &group::MODULE,
+    &json::MODULE,
+    &mathops::MODULE,
+    &regex::MODULE,
+    &sqlops::MODULE,
+    &uuid::MODULE,
+];

@@ -1,0 +1,203 @@
+//! Scripts in, outcome out, through the whole house.
+
+mod support;
+
+use support::House;
+use switchroom_kernel::commands;
+use switchroom_kernel::open::block_on;
+use switchroom_kernel::ports::store::{SqlValue, StoreError};
+
+const MODULES: &str = r#"
+loadmodule "sl.so"
+loadmodule "tm.so"
+loadmodule "signaling.so"
+loadmodule "sipmsgops.so"
+"#;
+
+fn no_database(_: &str, _: &[SqlValue]) -> Result<Vec<Vec<SqlValue>>, StoreError> {
+    Err(StoreError::Unreachable("test".into()))
+}
+
+/// A house with these lines before the route, which answers 200 with a header `X`.
+fn house(lines: &str, route: &str, x: &str, answer: support::Answer) -> House {
+    let end = format!("append_to_reply(\"X: {x}\\r\\n\"); send_reply(200, \"OK\");");
+    House::start(&format!("{MODULES}{lines}\nroute {{\n{route}\n{end}\n}}\n"), answer)
+}
+
+#[test]
+fn what_is_kept_in_a_cache_runs_out() {
+    let lines = r#"loadmodule "cachedb_local.so"
+        modparam("cachedb_local", "cache_collections", "one; two = 5")
+        modparam("cachedb_local", "cachedb_url", "local://")
+        modparam("cachedb_local", "cachedb_url", "local:g:///two")"#;
+    let route = r#"
+        if (!cache_fetch("local", "k", $var(v))) {
+            $var(v) = $rc;
+            cache_store("local", "k", "kept $rU", 10);
+        }
+        cache_add("local:g", "n", 2, 0, $var(n));
+        cache_sub("local:g", "n", 1, 0);
+        cache_counter_fetch("local:g", "n", $var(m));"#;
+    let house = house(lines, route, "$var(v) $var(n) $var(m)", no_database);
+    assert_eq!(house.ask(1), "-2 2 1");
+    assert_eq!(house.ask(2), "kept bob 3 2");
+    house.pass(11);
+    assert_eq!(house.ask(3), "-2 4 3");
+    let kept = block_on(commands::run(&house.kernel, "cache:fetch", serde_json::json!(["local", "k"])));
+    assert_eq!(kept.unwrap()["value"], "kept bob");
+    let removed = commands::run(&house.kernel, "cachedb_local:remove_chunk", serde_json::json!(["k*"]));
+    assert_eq!(block_on(removed).unwrap()["removed"], 1);
+}
+
+#[test]
+fn shared_variables_locks_and_waits() {
+    let lines = r#"loadmodule "cfgutils.so"
+        modparam("cfgutils", "shvset", "gw=s:sip:10.0.0.1")"#;
+    let route = r#"
+        get_static_lock("one");
+        $shv(count) = $shv(count) + 1;
+        sleep(1);
+        release_static_lock("one");
+        $avp(l) = "a"; $avp(l) = "b";
+        set_count($avp(l), $var(c));
+        shuffle_avps($avp(l));
+        ts_usec_delta(1, 5, 2, 0, , $var(d));
+        if (!check_time_rec("UTC|19700101T000000")) { $var(c) = -1; }
+        if (rand_event(0)) { $var(c) = -2; }"#;
+    let house = house(lines, route, "$shv(gw) $shv(count) $var(c) $var(d)", no_database);
+    assert_eq!(house.ask(1), "sip:10.0.0.1 1 2 999995");
+    assert_eq!(house.ask(2), "sip:10.0.0.1 2 2 999995");
+    let shown = block_on(commands::run(&house.kernel, "shv_get", serde_json::json!(["count"]))).unwrap();
+    assert_eq!(shown["value"], 2);
+}
+
+/// A table of preferences; statements that change it are only looked at.
+fn preferences(sql: &str, args: &[SqlValue]) -> Result<Vec<Vec<SqlValue>>, StoreError> {
+    let text = |s: &str| SqlValue::from(s);
+    match sql {
+        "SELECT name, n FROM t WHERE u='bob'" => {
+            Ok(vec![vec![text("one"), SqlValue::Int(1)], vec![text("two"), SqlValue::Null]])
+        }
+        "SELECT nothing" => Ok(Vec::new()),
+        "UPDATE t SET a=1" => Ok(Vec::new()),
+        "SELECT a FROM t WHERE u = ?" => Ok(vec![vec![args[0].clone()]]),
+        "SELECT value, attribute, type FROM usr_preferences WHERE username = ? AND domain = ? AND attribute = ?" =>
+        {
+            assert_eq!(args, [text("bob"), text("example.org"), text("cfu")]);
+            Ok(vec![vec![text("sip:c@d"), text("cfu"), SqlValue::Int(3)]])
+        }
+        "INSERT INTO usr_preferences (username, domain, attribute, type, value) VALUES (?, ?, ?, ?, ?)" => {
+            assert_eq!(args[4], text("sip:c@d"));
+            Ok(Vec::new())
+        }
+        other => Err(StoreError::Statement(other.to_owned())),
+    }
+}
+
+#[test]
+fn sql_from_the_script() {
+    let lines = r#"loadmodule "avpops.so"
+        modparam("avpops", "db_url", "test:")
+        modparam("avpops", "db_url", "1 test:")"#;
+    let route = r#"
+        avp_db_query("SELECT name, n FROM t WHERE u='$rU'", "$avp(a);$avp(b)");
+        sql_query("SELECT nothing");
+        $var(none) = $rc;
+        sql_query("UPDATE t SET a=1", , 1);
+        $var(done) = $rc;
+        sql_query("broken");
+        $var(bad) = $rc;
+        sql_query_one("SELECT name, n FROM t WHERE u='bob'", "$var(x);$var(y)");
+        sql_select_one('["a"]', 't', '[{"u":"$rU"}]', , '$var(z)');
+        sql_avp_load("$ru", "$avp(cfu)", , "p_");
+        $avp(cfu) = $avp(p_cfu);
+        sql_avp_store("$ru", "$avp(cfu)");
+        $var(stored) = $rc;"#;
+    let x = "$(avp(a)[1]) $avp(a) $(avp(b)[1]) $avp(b) $var(none) $var(done) $var(bad) $var(x) $var(y) $var(z) $avp(cfu) \
+             $var(stored)";
+    let house = house(lines, route, x, preferences);
+    assert_eq!(house.ask(1), "one two 1 <null> -2 1 -1 one 1 bob sip:c@d 1");
+}
+
+#[test]
+fn documents_are_read_changed_and_gone_through() {
+    let route = r#"
+        $json(o) := "{\"a\": 1, \"b\": {\"c\": \"x\"}, \"l\": [1,2,3]}";
+        $json(o/b/d) = "new";
+        $json(o/l[-1]) = NULL;
+        $json(o/l[]) = 7;
+        $var(key) = "c";
+        $var(all) = "";
+        for ($var(k) in $(json(o.keys)[*])) { $var(all) = $var(all) + $var(k); }
+        for ($var(v) in $(json(o/l)[*])) { $var(all) = $var(all) + "," + $(var(v){s.len}) ; }
+        $var(i) = 1;
+        $var(sum) = $json(o/l[$var(i)]) + $json(o/a);
+        json_link($json(stub), $json(o/b));
+        $json(stub/e) = 5;
+        json_link($json(o/b/loop), $json(o));
+        $var(loop) = $rc;
+        $json(n) := "null";
+        $json(stub) = NULL;"#;
+    let x = "$json(o/b/$var(key)) $json_compact(o) $var(sum) $var(loop) $json(n) $json(o/none) $json(stub) $var(all)";
+    let house = house(
+        "loadmodule \"json.so\"",
+        &route.replace(r#" + "," + $(var(v){s.len}) "#, " + $(var(v){s.len})"),
+        x,
+        no_database,
+    );
+    let wanted = r#"x {"a":1,"b":{"c":"x","d":"new","e":5},"l":[1,2,7]} 3 -1 null <null> <null> abl111"#;
+    assert_eq!(house.ask(1), wanted);
+}
+
+#[test]
+fn a_program_gives_lines() {
+    let route = r#"
+        $avp(env) = "a"; $avp(env) = "b";
+        exec("cat; echo; echo $$OSIPS_EXEC_0$$OSIPS_EXEC_1; echo bad >&2", "for $rU", $avp(out), $var(err), $avp(env));
+        $var(rc) = $rc;"#;
+    let house =
+        house("loadmodule \"exec.so\"", route, "$(avp(out)[1])|$avp(out)|$var(err)|$var(rc)", no_database);
+    assert_eq!(house.ask(1), "for bob|ba|bad|1");
+}
+
+/// One dialplan, and bob in the group of those who may call abroad.
+fn numbers(sql: &str, args: &[SqlValue]) -> Result<Vec<Vec<SqlValue>>, StoreError> {
+    let (int, text) = (SqlValue::Int, |s: &str| SqlValue::from(s));
+    if sql.ends_with("FROM dialplan ORDER BY pr, id") {
+        let rule = [int(7), int(1), int(1), text("^b"), int(0), text("^b(.*)$"), text("c\\1"), text("attr")];
+        return Ok(vec![rule.into_iter().chain([SqlValue::Null, int(0), int(1)]).collect()]);
+    }
+    assert_eq!(sql, "SELECT grp FROM grp WHERE username = ? AND grp = ? AND domain = ?");
+    assert_eq!(args[2], text("example.org"));
+    Ok(if args[0] == text("bob") { vec![vec![args[1].clone()]] } else { Vec::new() })
+}
+
+#[test]
+fn numbers_are_translated_and_users_are_in_groups() {
+    let lines = "loadmodule \"dialplan.so\"\nloadmodule \"group.so\"\nloadmodule \"uuid.so\"";
+    let route = r#"
+        dp_translate(7, $rU, $var(out), $var(attrs));
+        $var(from) = db_is_user_in("From", "abroad");
+        if (db_is_user_in("Request-URI", "abroad")) { $var(in) = 1; }
+        if (!db_is_user_in("From", "abroad")) { $var(out_of) = 1; }
+        uuid($var(id));"#;
+    let route = &route.replace("$var(from) = db_is_user_in(\"From\", \"abroad\");", "");
+    let house = house(lines, route, "$var(out) $var(attrs) $var(in) $var(out_of) $(var(id){s.len})", numbers);
+    assert_eq!(house.ask(1), "cob attr 1 1 36");
+    let tried = commands::run(&house.kernel, "dp_translate", serde_json::json!([7, "bx"]));
+    assert_eq!(block_on(tried).unwrap()["Output"], "cx");
+}
+
+#[test]
+fn numbers_are_calculated_and_texts_matched() {
+    let lines = "loadmodule \"mathops.so\"\nloadmodule \"regex.so\"";
+    let route = r#"
+        math_eval("3 * (1.5 + 1)", $var(a));
+        math_round_sf("17892.987", $var(b), 3);
+        math_round("3.14159", $var(c), 4);
+        math_ceil("-2.9", $var(d));
+        math_compare("1.5", "2", $var(e));
+        if (pcre_match("$rU", "(?i)^BO[ab]$$")) { $var(f) = 1; }"#;
+    let house = house(lines, route, "$var(a) $var(b) $var(c) $var(d) $var(e) $var(f)", no_database);
+    assert_eq!(house.ask(1), "7.500000 17900 3.1416 -2 -1 1");
+}
