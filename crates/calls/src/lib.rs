@@ -6,6 +6,7 @@ pub mod core;
 pub mod dialog;
 pub mod event_routing;
 pub mod maxfwd;
+pub mod nathelper;
 pub mod options;
 pub mod proto;
 pub mod rr;
@@ -23,6 +24,7 @@ pub static MODULES: &[&Module] = &[
     &dialog::MODULE,
     &event_routing::MODULE,
     &maxfwd::MODULE,
+    &nathelper::MODULE,
     &options::MODULE,
     &proto::UDP,
     &proto::TCP,
