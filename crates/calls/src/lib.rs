@@ -4,6 +4,7 @@
 
 pub mod core;
 pub mod dialog;
+pub mod dispatcher;
 pub mod event_routing;
 pub mod maxfwd;
 pub mod nathelper;
@@ -22,6 +23,7 @@ use switchroom_kernel::Module;
 pub static MODULES: &[&Module] = &[
     &core::MODULE,
     &dialog::MODULE,
+    &dispatcher::MODULE,
     &event_routing::MODULE,
     &maxfwd::MODULE,
     &nathelper::MODULE,

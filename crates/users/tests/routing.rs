@@ -3,6 +3,8 @@
 mod support;
 
 use support::House;
+use switchroom_kernel::commands;
+use switchroom_kernel::open::block_on;
 use switchroom_kernel::ports::store::{SqlValue, StoreError};
 
 const MODULES: &str = r#"
@@ -69,4 +71,79 @@ route {
     house.pass(1);
     let public = "Contact: <sip:alice@192.0.2.1>\r\n";
     assert!(house.one(&invite(2, public, "")).starts_with("SIP/2.0 500"));
+}
+
+const DISPATCHER: &str = r#"
+loadmodule "dispatcher.so"
+modparam("dispatcher", "db_url", "test:one")
+modparam("dispatcher", "attrs_avp", "$avp(attrs)")
+modparam("dispatcher", "ds_probing_threshhold", 1)
+route {
+    if (!ds_is_in_list("192.0.2.2", 5080) || ds_is_in_list("192.0.2.9", 0)) {
+        send_reply(500, "List");
+        exit;
+    }
+    if (!ds_select_dst(1, 8, "f")) {
+        send_reply(503, "None");
+        exit;
+    }
+    t_on_failure("next");
+    append_hf("X-Attrs: $avp(attrs)\r\n");
+    t_relay();
+}
+failure_route[next] {
+    ds_mark_dst("p");
+    ds_count(1, "a", $var(left));
+    append_hf("X-Left: $var(left)\r\n");
+    if (ds_next_dst()) {
+        t_on_failure("next");
+        t_relay();
+    }
+}
+"#;
+
+fn destinations(sql: &str, _: &[SqlValue]) -> Result<Vec<Vec<SqlValue>>, StoreError> {
+    assert!(sql.ends_with(" FROM dispatcher ORDER BY id"), "{sql}");
+    let row = |uri: &str, state: i64, priority: i64, attrs: &str| {
+        let (int, text) = (SqlValue::Int, |t: &str| SqlValue::from(t));
+        let (mode, weight) = (int(0), text("1"));
+        let socket = SqlValue::Null;
+        vec![int(1), text(uri), socket, int(state), mode, weight, int(priority), text(attrs), text("")]
+    };
+    Ok(vec![
+        row("sip:192.0.2.2:5080", 0, 1, "second"),
+        row("sip:192.0.2.1", 0, 9, "first"),
+        row("sip:192.0.2.3", 1, 5, "off"),
+    ])
+}
+
+/// The reply of a callee to a request that was sent.
+fn reply(request: &str, status: &str) -> String {
+    let lines = request
+        .lines()
+        .filter(|l| ["Via:", "From:", "To:", "Call-ID:", "CSeq:"].iter().any(|name| l.starts_with(name)));
+    let lines: String = lines.map(|l| format!("{l}\r\n")).collect();
+    format!("SIP/2.0 {status}\r\n{lines}Content-Length: 0\r\n\r\n")
+}
+
+#[test]
+fn a_destination_that_fails_is_marked_and_the_next_one_tried() {
+    let house = House::start(&format!("{MODULES}{DISPATCHER}"), destinations);
+    let first = house.one(&invite(1, "", ""));
+    assert_eq!(header(&first, "X-Attrs"), Some("first"), "{first}");
+    let sent = house.take(&reply(&first, "503 Busy"));
+    let second = sent.iter().find(|m| m.starts_with("INVITE")).unwrap_or_else(|| panic!("{sent:#?}"));
+    assert_eq!(header(second, "X-Left"), Some("1"), "{second}");
+    let sent = house.take(&reply(second, "500 No"));
+    assert!(sent.iter().any(|m| m.starts_with("SIP/2.0 50")), "{sent:#?}");
+    assert!(house.one(&invite(2, "", "")).starts_with("SIP/2.0 503"));
+
+    let run = |name: &str, args| block_on(commands::run(&house.kernel, name, args)).unwrap();
+    assert_eq!(run("ds_set_state", serde_json::json!(["a", "1", "sip:192.0.2.2:5080"])), "OK");
+    let list = run("dispatcher:list", serde_json::Value::Null);
+    let of_set = &list["PARTITIONS"][0]["SETS"][0]["Destinations"];
+    let states: Vec<_> = of_set.as_array().unwrap().iter().map(|d| d["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["Probing", "Inactive", "Active"], "{list}");
+    assert_eq!(run("ds_reload", serde_json::json!({"inherit_state": "n"})), "OK");
+    assert_eq!(header(&house.one(&invite(3, "", "")), "X-Attrs"), Some("first"));
 }
