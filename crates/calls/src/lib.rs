@@ -16,6 +16,8 @@ pub mod sipmsgops;
 pub mod sl;
 pub mod textops;
 pub mod tm;
+pub mod uac;
+pub mod uac_auth;
 
 use switchroom_kernel::Module;
 
@@ -36,4 +38,6 @@ pub static MODULES: &[&Module] = &[
     &sl::MODULE,
     &textops::MODULE,
     &tm::MODULE,
+    &uac::MODULE,
+    &uac_auth::MODULE,
 ];

@@ -147,3 +147,73 @@ fn a_destination_that_fails_is_marked_and_the_next_one_tried() {
     assert_eq!(run("ds_reload", serde_json::json!({"inherit_state": "n"})), "OK");
     assert_eq!(header(&house.one(&invite(3, "", "")), "X-Attrs"), Some("first"));
 }
+
+const UAC: &str = r#"
+loadmodule "uac_auth.so"
+loadmodule "uac.so"
+modparam("uac_auth", "credential", "trunk:provider:secret")
+route {
+    if (has_totag()) {
+        if (loose_route()) {
+            t_relay();
+        }
+        exit;
+    }
+    record_route();
+    uac_replace_from("Main Office", "sip:+4930@provider.example");
+    t_on_failure("challenge");
+    t_relay();
+}
+failure_route[challenge] {
+    if (t_check_status("401|407") && uac_auth()) {
+        t_on_failure("challenge");
+        t_relay();
+    }
+}
+"#;
+
+#[test]
+fn another_from_holds_for_the_dialog_and_the_caller_never_sees_it() {
+    let house = House::start(&format!("{MODULES}{UAC}"), no_database);
+    let sent = house.one(&invite(1, "", ""));
+    assert_eq!(header(&sent, "From"), Some("Main Office <sip:+4930@provider.example>;tag=1"), "{sent}");
+    let ok = reply(&sent, "200 OK").replace("To: <sip:bob@example.org>", "To: <sip:bob@example.org>;tag=2");
+    let back = house.one(&ok);
+    assert_eq!(header(&back, "From"), Some("\"Alice\" <sip:alice@example.org>;tag=1"), "{back}");
+    assert_eq!(header(&back, "To"), Some("<sip:bob@example.org>;tag=2"));
+
+    let route = header(&sent, "Record-Route").unwrap();
+    let bye = |number: u32, from: &str, to: &str| {
+        format!(
+            "BYE sip:x@127.0.0.1:5090 SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:5070;branch=z9hG4bKb{number}\r\n\
+             Route: {route}\r\nFrom: {from}\r\nTo: {to}\r\nCall-ID: r1\r\nCSeq: 2 BYE\r\nContent-Length: 0\r\n\r\n"
+        )
+    };
+    let down = house.one(&bye(1, "\"Alice\" <sip:alice@example.org>;tag=1", "<sip:bob@example.org>;tag=2"));
+    assert_eq!(header(&down, "From"), Some("\"Alice\" <sip:+4930@provider.example>;tag=1"), "{down}");
+    let up = house.one(&bye(2, "<sip:bob@example.org>;tag=2", "<sip:+4930@provider.example>;tag=1"));
+    assert_eq!(header(&up, "To"), Some("<sip:alice@example.org>;tag=1"), "{up}");
+    let back = house.one(&reply(&up, "200 OK"));
+    assert_eq!(header(&back, "To"), Some("<sip:+4930@provider.example>;tag=1"), "{back}");
+}
+
+#[test]
+fn a_challenge_is_answered_once() {
+    let house = House::start(&format!("{MODULES}{UAC}"), no_database);
+    let sent = house.one(&invite(1, "", ""));
+    let refuse = |request: &str, realm: &str| {
+        let challenge =
+            format!("Proxy-Authenticate: Digest realm=\"{realm}\", nonce=\"n\", qop=\"auth\"\r\nContent");
+        reply(request, "407 Who").replace("Content", &challenge)
+    };
+    let all = house.take(&refuse(&sent, "provider"));
+    let again = all.iter().find(|m| m.starts_with("INVITE")).unwrap_or_else(|| panic!("{all:#?}"));
+    let answer = header(again, "Proxy-Authorization").unwrap();
+    assert!(answer.starts_with("Digest username=\"trunk\", realm=\"provider\", nonce=\"n\""), "{answer}");
+    let all = house.take(&refuse(again, "provider"));
+    assert!(all.iter().any(|m| m.starts_with("SIP/2.0 407")), "{all:#?}");
+    assert!(!all.iter().any(|m| m.starts_with("INVITE")), "{all:#?}");
+    let sent = house.one(&invite(2, "", ""));
+    let all = house.take(&refuse(&sent, "elsewhere"));
+    assert!(all.iter().any(|m| m.starts_with("SIP/2.0 407")), "{all:#?}");
+}
