@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, Stream};
 use switchroom_script::Value;
@@ -27,6 +27,9 @@ type Waiting = Pin<Box<dyn Future<Output = AfterWait>>>;
 /// How many scripts may wait on one worker at a time.
 pub const MAX_WAITING: usize = 200_000;
 
+/// How often the driver is told, while it drains, that scripts still wait.
+const STILL_WAITING: Duration = Duration::from_millis(10);
+
 /// One worker's share.
 pub struct Shard {
     /// What all share.
@@ -41,6 +44,7 @@ pub struct Shard {
     waits: RefCell<FuturesUnordered<Waiting>>,
     new_waits: RefCell<Vec<Waiting>>,
     waiting: Cell<usize>,
+    draining: Cell<bool>,
     later: RefCell<VecDeque<AfterWait>>,
     me: Weak<Shard>,
 }
@@ -57,6 +61,7 @@ impl Shard {
             waits: RefCell::default(),
             new_waits: RefCell::default(),
             waiting: Cell::new(0),
+            draining: Cell::new(false),
             later: RefCell::default(),
             me: me.clone(),
         })
@@ -100,6 +105,11 @@ impl Shard {
     /// How many waits are open.
     pub fn waiting(&self) -> usize {
         self.waiting.get()
+    }
+
+    /// Whether the server takes no new work and ends what it has.
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
     }
 
     /// Do something after the current message, on this worker.
@@ -152,10 +162,10 @@ impl Handler for Shard {
                 work(&me);
                 self.run_later();
             }
-            // These three are the driver's own business; one that hands them up wants them done the plain way.
+            // These two are the driver's own business; one that hands them up wants them done the plain way.
             Mail::Send(out) => self.net.send(out),
             Mail::Close(conn) => self.net.close(conn),
-            Mail::Drain => {}
+            Mail::Drain => self.draining.set(true),
         }
     }
 
@@ -163,7 +173,10 @@ impl Handler for Shard {
         if !self.later.borrow().is_empty() {
             return Some(self.net.now());
         }
-        self.kernel.hooks.timers.iter().filter_map(|(when, _)| when(self)).min()
+        // A script that waits is work to be finished; the driver would take no deadline for none.
+        let waits = (self.draining.get() && self.waiting.get() > 0).then(|| self.net.now() + STILL_WAITING);
+        let timers = self.kernel.hooks.timers.iter().filter_map(|(when, _)| when(self));
+        timers.chain(waits).min()
     }
 
     fn tick(&self, now: Instant) {

@@ -102,6 +102,13 @@ pub fn bind(specs: Vec<ListenSpec>, config: NetConfig) -> Result<Bound, BindErro
     let mut sockets = Vec::with_capacity(specs.len());
     for (index, spec) in specs.into_iter().enumerate() {
         let mut addr = spec.addr;
+        if config.workers > 1 && addr.port() != 0 && matches!(spec.proto, Proto::Udp | Proto::Tcp) {
+            refuse_taken(addr, spec.proto).map_err(|source| BindError::Refused {
+                proto: spec.proto,
+                addr,
+                source,
+            })?;
+        }
         for seat in &mut seats {
             let refused = |source| BindError::Refused { proto: spec.proto, addr, source };
             let listener = match spec.proto {
@@ -134,6 +141,18 @@ pub fn bind(specs: Vec<ListenSpec>, config: NetConfig) -> Result<Bound, BindErro
         config,
         seats,
     })
+}
+
+/// With `SO_REUSEPORT` two programs of one user could share an address without knowing, each getting half of the traffic.
+/// So a socket without it goes first and finds whoever is there.
+fn refuse_taken(addr: SocketAddr, proto: Proto) -> io::Result<()> {
+    let (kind, protocol) = match proto {
+        Proto::Udp => (Type::DGRAM, Protocol::UDP),
+        _ => (Type::STREAM, Protocol::TCP),
+    };
+    let socket = open(addr, kind, protocol, None)?;
+    socket.set_reuse_address(proto != Proto::Udp)?;
+    socket.bind(&addr.into())
 }
 
 fn udp(addr: SocketAddr, tos: Option<u8>, config: &NetConfig) -> io::Result<UdpSocket> {

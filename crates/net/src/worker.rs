@@ -11,6 +11,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -29,13 +30,16 @@ use crate::workers::{Desk, Seat};
 /// Letters and stream events handled in one round.
 const ROUND: usize = 256;
 
+/// How often a worker that drains looks whether all others are idle too.
+const LOOK_AROUND: Duration = Duration::from_millis(10);
+
 /// Runs one worker until it has drained.
 pub(crate) async fn run(
     desk: Desk,
     make: &(dyn Fn(Seat) -> Rc<dyn Handler> + Send + Sync),
 ) -> io::Result<()> {
     let workers = desk.config.workers;
-    let (shard_of, drain) = (desk.config.shard_of, desk.config.drain);
+    let (shard_of, drain, drained) = (desk.config.shard_of, desk.config.drain, desk.drained.clone());
     let net = WorkerNet::open(desk)?;
     let handler = make(Seat {
         worker: net.worker,
@@ -56,6 +60,8 @@ pub(crate) async fn run(
         sleep: Box::pin(tokio::time::sleep_until(now.into())),
         sleep_until: now,
         drain_until: None,
+        is_idle: false,
+        idle_workers: drained,
         net,
     };
     // Its own bounds make it fair; the runtime's would only make it wake itself more often.
@@ -160,6 +166,10 @@ struct Worker {
     sleep: Pin<Box<Sleep>>,
     sleep_until: Instant,
     drain_until: Option<Instant>,
+    /// Whether it is counted in `idle_workers`.
+    is_idle: bool,
+    /// Number of workers that have nothing left to do while draining.
+    idle_workers: Arc<AtomicUsize>,
 }
 
 impl Future for Worker {
@@ -277,7 +287,9 @@ impl Worker {
 
     /// Sets the timer to the next deadline; true when it is due already.
     fn arm_timer(&mut self, cx: &mut Context<'_>) -> bool {
-        let deadline = match (self.handler.deadline(), self.drain_until) {
+        // While draining it looks around now and then, for the others do not tell when they are idle.
+        let look_around = self.drain_until.map(|at| at.min(self.net.now.get() + LOOK_AROUND));
+        let deadline = match (self.handler.deadline(), look_around) {
             (Some(a), Some(b)) => a.min(b),
             (Some(at), None) | (None, Some(at)) => at,
             (None, None) => return false,
@@ -292,13 +304,22 @@ impl Worker {
         self.sleep.as_mut().poll(cx).is_ready()
     }
 
-    fn drained(&self, more: bool) -> bool {
+    /// Whether it may end: no worker has anything left to do, or the time for that is over. One that ended alone would
+    /// lose what arrives at its sockets for the others.
+    fn drained(&mut self, more: bool) -> bool {
         let Some(until) = self.drain_until else { return false };
         let idle = !more
             && self.handler.deadline().is_none()
             && self.net.tcp.is_idle()
             && self.net.udp.iter().flatten().all(UdpPort::is_idle);
-        idle || self.net.now.get() >= until
+        if idle != self.is_idle {
+            self.is_idle = idle;
+            match idle {
+                true => self.idle_workers.fetch_add(1, SeqCst),
+                false => self.idle_workers.fetch_sub(1, SeqCst),
+            };
+        }
+        self.idle_workers.load(SeqCst) >= self.outboxes.len() || self.net.now.get() >= until
     }
 }
 

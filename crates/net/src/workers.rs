@@ -3,6 +3,7 @@
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::thread::{self, JoinHandle};
 
 use switchroom_kernel::ports::net::{Handler, Mail, Net, Post, Sockets};
@@ -45,6 +46,7 @@ impl Bound {
     {
         let make = Arc::new(make);
         let directory = Arc::new(Directory::default());
+        let drained = Arc::new(AtomicUsize::new(0));
         let mut workers = Workers {
             mailboxes: self.mailboxes.clone(),
             counters: self.counters.clone(),
@@ -61,6 +63,7 @@ impl Bound {
                 counters: self.counters.clone(),
                 mailboxes: self.mailboxes.clone(),
                 directory: directory.clone(),
+                drained: drained.clone(),
             };
             let make = make.clone();
             let thread = thread::Builder::new().name(format!("worker-{worker}")).spawn(move || {
@@ -87,6 +90,8 @@ pub(crate) struct Desk {
     pub counters: NetCounters,
     pub mailboxes: Arc<Mailboxes>,
     pub directory: Arc<Directory>,
+    /// Number of workers that have drained.
+    pub drained: Arc<AtomicUsize>,
 }
 
 impl Workers {

@@ -157,3 +157,16 @@ fn a_taken_address_is_named_in_the_error() {
     let tls = ListenSpec::new(Proto::Tls, "127.0.0.1:0".parse().unwrap());
     assert!(switchroom_net::bind(vec![tls], NetConfig::default()).is_err());
 }
+
+#[test]
+fn two_programs_cannot_share_an_address_unawares() {
+    for proto in [Proto::Udp, Proto::Tcp] {
+        let config = || NetConfig { workers: 2, ..NetConfig::default() };
+        let listen = |port: u16| ListenSpec::new(proto, format!("127.0.0.1:{port}").parse().unwrap());
+        let first = switchroom_net::bind(vec![listen(0)], config()).unwrap();
+        let again = vec![listen(first.sockets[0].addr.port())];
+        assert!(switchroom_net::bind(again.clone(), config()).is_err());
+        drop(first);
+        assert!(switchroom_net::bind(again, config()).is_ok());
+    }
+}

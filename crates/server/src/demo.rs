@@ -4,7 +4,7 @@ mod ladder;
 mod phone;
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::Instant;
@@ -36,7 +36,7 @@ pub fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(args: &DemoArgs, data_dir: &PathBuf) -> anyhow::Result<()> {
+fn show(args: &DemoArgs, data_dir: &Path) -> anyhow::Result<()> {
     let mi_port = free_port(default_script::MI_PORT)?;
     let script = default_script::prepare_with(data_dir, mi_port)?;
     let listen = args.listen.iter().map(|l| sockets::parse_listen(l)).collect::<Result<Vec<_>, _>>()?;

@@ -22,6 +22,10 @@ use clap::Parser;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Calls come and go in small pieces; clearing two megabytes for the first of them stalls a worker for nothing gained.
+    if let Err(e) = rustix::thread::disable_transparent_huge_pages(true) {
+        eprintln!("switchroom: huge pages stay on: {e}");
+    }
     let cli = cli::Cli::parse();
     let result = match cli.command {
         cli::Command::Run(args) => run::run(args),

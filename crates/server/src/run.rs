@@ -58,21 +58,17 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     }
     println!("ready");
     ready::notify("READY=1");
-    loop {
-        match wait.recv() {
-            Ok(Wish::Reload) => {
-                ready::notify("RELOADING=1");
-                match house.kernel.reload_script() {
-                    Ok(()) => {
-                        switchroom_calls::core::events::subscribe_routes(&house.kernel);
-                        println!("script reloaded");
-                    }
-                    Err(e) => tracing::error!("the script was not reloaded:\n{e}"),
-                }
-                ready::notify("READY=1");
+    // Everything else ends it.
+    while let Ok(Wish::Reload) = wait.recv() {
+        ready::notify("RELOADING=1");
+        match house.kernel.reload_script() {
+            Ok(()) => {
+                switchroom_calls::core::events::subscribe_routes(&house.kernel);
+                println!("script reloaded");
             }
-            Ok(Wish::Stop) | Err(_) => break,
+            Err(e) => tracing::error!("the script was not reloaded:\n{e}"),
         }
+        ready::notify("READY=1");
     }
     ready::notify("STOPPING=1");
     println!("stopping");

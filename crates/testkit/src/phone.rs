@@ -207,8 +207,12 @@ impl Phone {
     /// With its log when that does not happen within ten seconds.
     #[track_caller]
     pub fn expect_sound(&mut self) {
+        let before = self.taken;
         self.expect_event("CALL_ESTABLISHED");
+        let established = std::mem::replace(&mut self.taken, before);
+        // Sound of who answers at once may come before the 200.
         self.expect_event("CALL_RTPESTAB");
+        self.taken = self.taken.max(established);
     }
 }
 

@@ -92,8 +92,8 @@ fn run_event_route(shard: &Rc<Shard>, name: &str, event: &Event) {
     run_frame(dummy(shard, RouteType::Event), frame, |_, _| {});
 }
 
-/// A context without a received message, for routes that run on their own (event, timer, startup).
-pub fn dummy(shard: &Rc<Shard>, route: RouteType) -> Box<Ctx> {
+/// A request that nobody sent, where one is needed and there is none.
+pub fn stand_in() -> Message {
     const TEXT: &[u8] = b"OPTIONS sip:nobody@localhost.invalid SIP/2.0\r\n\
         Via: SIP/2.0/UDP 127.0.0.1;branch=z9hG4bKdummy\r\n\
         From: <sip:nobody@localhost.invalid>;tag=dummy\r\n\
@@ -102,7 +102,12 @@ pub fn dummy(shard: &Rc<Shard>, route: RouteType) -> Box<Ctx> {
         CSeq: 1 OPTIONS\r\n\
         Content-Length: 0\r\n\r\n";
     // The text above is a message.
-    let msg = Message::parse(Bytes::from_static(TEXT)).expect("the dummy request is well-formed");
+    Message::parse(Bytes::from_static(TEXT)).expect("the dummy request is well-formed")
+}
+
+/// A context without a received message, for routes that run on their own (event, timer, startup).
+pub fn dummy(shard: &Rc<Shard>, route: RouteType) -> Box<Ctx> {
+    let msg = stand_in();
     let received = Received {
         socket: SocketId(0),
         peer: std::net::SocketAddr::from(([127, 0, 0, 1], 5060)),

@@ -85,6 +85,16 @@ pub(super) fn create(ctx: &mut Ctx, bye_on_timeout: bool) -> bool {
     true
 }
 
+/// The request route has ended. An INVITE that it answered without a transaction has nobody who would tell of its end.
+pub(super) fn script_end(ctx: &mut Ctx) {
+    let Some(now) = ctx.note::<Current>().copied().filter(|_| ctx.tx.is_none()) else { return };
+    let shard = ctx.shard.clone();
+    let open = shard.part::<Dialogs>().with(now.id, |d| d.state == State::Unconfirmed);
+    if open == Some(true) {
+        end(&shard, now.id, "Call refused");
+    }
+}
+
 /// Follows the INVITE that makes the dialog.
 struct OfInvite {
     id: u64,

@@ -55,7 +55,11 @@ pub static MODULE: Module = Module {
         Statistic::counter("expired_dialogs", "Ended by their lifetime"),
         Statistic::counter("failed_dialogs", "Never answered"),
     ],
-    hooks: &[Hook::Routed(follow::routed), Hook::Timer(follow::deadline, follow::tick)],
+    hooks: &[
+        Hook::Routed(follow::routed),
+        Hook::ScriptEnd(follow::script_end),
+        Hook::Timer(follow::deadline, follow::tick),
+    ],
     open,
     ..Module::EMPTY
 };

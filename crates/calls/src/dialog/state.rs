@@ -202,7 +202,7 @@ impl Dialogs {
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.inner.borrow().all.len()
     }
 

@@ -153,7 +153,7 @@ fn start(
         core: proxy::Transaction::new(settings),
         request: ctx.msg.clone(),
         received: ctx.received,
-        edits: ctx.edits.clone(),
+        edits: Some(Box::new(ctx.edits.clone())),
         late_edits: SmallVec::new(),
         target: Target::unchanged(),
         flags: ctx.flags,

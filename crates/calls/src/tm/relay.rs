@@ -65,7 +65,7 @@ pub(super) fn make(ctx: &mut Ctx) -> Made {
         core: proxy::Transaction::new(settings),
         request: msg.clone(),
         received: ctx.received,
-        edits: Edits::default(),
+        edits: None,
         late_edits: SmallVec::new(),
         target: Target::unchanged(),
         flags: ctx.flags,
@@ -104,14 +104,15 @@ pub(super) fn store(ctx: &mut Ctx, id: Id, whole: bool) {
     let shard = ctx.shard.clone();
     shard.part::<Transactions>().with(id, |tx| {
         if whole {
-            tx.edits = std::mem::take(&mut ctx.edits);
+            let edits = std::mem::take(&mut ctx.edits);
+            tx.edits = (!edits.is_empty()).then(|| Box::new(edits));
             tx.late_edits = std::mem::take(&mut ctx.late_edits);
             tx.avps = std::mem::take(&mut ctx.avps);
             tx.target = std::mem::take(&mut ctx.target);
             tx.notes = ctx.take_notes();
             tx.advertised = std::mem::take(&mut ctx.advertised);
         } else {
-            tx.edits = ctx.edits.clone();
+            tx.edits = (!ctx.edits.is_empty()).then(|| Box::new(ctx.edits.clone()));
             tx.late_edits = ctx.late_edits.clone();
             tx.avps = ctx.avps.clone();
             tx.target = ctx.target.clone();
@@ -140,6 +141,7 @@ pub(super) fn script_end(ctx: &mut Ctx) {
     store(ctx, id, true);
     let shard = ctx.shard.clone();
     step(&shard, id, |tx, now, sink| tx.core.route_done(now, sink));
+    shard.part::<Transactions>().lighten(id);
 }
 
 /// Flags of `t_relay()`.
@@ -438,7 +440,7 @@ pub(super) fn next_target(shard: &Rc<Shard>, tx: Id, failed: usize) {
         Some((
             next,
             t.request.clone(),
-            t.edits.clone(),
+            t.edits.as_deref().cloned().unwrap_or_default(),
             t.late_edits.clone(),
             t.received.socket,
             t.advertised.clone(),

@@ -138,6 +138,9 @@ fn routed_now(mut ctx: Box<Ctx>) {
         return;
     }
     step(&shard, tx, |t, now, sink| t.core.process(now, index, reply, sink));
+    if code >= 200 {
+        shard.part::<Transactions>().lighten(tx);
+    }
 }
 
 /// Do what the machines say.
@@ -159,12 +162,13 @@ pub(super) fn obey(shard: &Rc<Shard>, tx: Id, sink: Vec<Output<Reply>>) {
     }
 }
 
-/// Identifies a branch's request, or with [`REPLY`] the reply, of a transaction when a send fails.
+/// Identifies a branch's request, or with [`REPLY`] the reply, of a transaction when a send fails. Branches count from 1 in
+/// it, since 0 is what those send with who do not want to know.
 fn token(tx: Id, branch: usize) -> u64 {
-    (u64::from(tx.slot) << 32) | (u64::from(tx.generation & 0xff_ffff) << 8) | (branch as u64 & 0xff)
+    (u64::from(tx.slot) << 32) | (u64::from(tx.generation & 0xff_ffff) << 8) | (branch as u64 + 1)
 }
 
-const REPLY: usize = 0xff;
+const REPLY: usize = 0xfe;
 
 /// The driver could not send something of ours.
 pub(super) fn send_failed(shard: &Rc<Shard>, token: u64, error: SendError) {
@@ -178,7 +182,8 @@ pub(super) fn send_failed(shard: &Rc<Shard>, token: u64, error: SendError) {
         return;
     }
     tracing::debug!("a send failed: {error:?}");
-    match (token & 0xff) as usize {
+    let Some(index) = ((token & 0xff) as usize).checked_sub(1) else { return };
+    match index {
         REPLY => step(shard, tx, |t, now, sink| t.core.reply_transport_error(now, sink)),
         branch => step(shard, tx, |t, now, sink| t.core.transport_error(now, branch, sink)),
     }
@@ -389,7 +394,7 @@ pub(super) fn context(shard: &Rc<Shard>, tx: Id, route: RouteType) -> Option<Box
 fn fill(ctx: &mut Ctx, t: &mut Tx, take: bool) {
     if take && ctx.route == RouteType::Failure {
         ctx.avps = t.avps.clone();
-        ctx.edits = t.edits.clone();
+        ctx.edits = t.edits.as_deref().cloned().unwrap_or_default();
         ctx.late_edits = t.late_edits.clone();
         ctx.target = t.target.clone();
         ctx.advertised = t.advertised.clone();

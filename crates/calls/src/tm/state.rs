@@ -181,12 +181,12 @@ pub trait Watch {
 pub struct Tx {
     /// The machines.
     pub core: proxy::Transaction<Reply, Destination>,
-    /// The request as received.
+    /// The request as received; a stand-in once the transaction only waits for retransmissions.
     pub request: Rc<Message>,
     /// Where it came from.
     pub received: Received,
-    /// Changes of the request route.
-    pub edits: Edits,
+    /// Changes of the request route; gone once nothing can be sent any more.
+    pub edits: Option<Box<Edits>>,
     /// Changes that depend on the outgoing socket.
     pub late_edits: SmallVec<[LateEdit; 1]>,
     /// Request-URI and so on, as the request route left them.
@@ -225,6 +225,23 @@ pub struct Tx {
     pub on_final: Option<super::local::OnFinal>,
 }
 
+impl Tx {
+    /// The final reply is out and no route or follower will look at the request again: keep only what answers
+    /// retransmissions, since that lasts for seconds.
+    pub fn lighten(&mut self, stand_in: &Rc<Message>) {
+        if !self.core.is_final() || self.core.in_route() || !self.watchers.is_empty() {
+            return;
+        }
+        self.request = stand_in.clone();
+        self.edits = None;
+        self.late_edits.clear();
+        self.target = Target::default();
+        self.notes = Notes::default();
+        self.avps.clear();
+        (self.on_failure, self.on_reply, self.on_branch) = (None, None, None);
+    }
+}
+
 /// The transactions of one worker.
 pub struct Transactions {
     /// Boxed, so that the table stays small when it grows.
@@ -232,6 +249,8 @@ pub struct Transactions {
     wheel: RefCell<Option<Wheel>>,
     /// When the wheel was looked at last.
     ticked: Cell<Option<Instant>>,
+    /// See [`Tx::lighten`].
+    stand_in: Rc<Message>,
     random: Cell<u64>,
 }
 
@@ -243,6 +262,7 @@ impl Transactions {
         Transactions {
             table: RefCell::new(Table::new(MAX_TRANSACTIONS, seed)),
             wheel: RefCell::new(None),
+            stand_in: Rc::new(crate::core::events::stand_in()),
             ticked: Cell::new(None),
             random: Cell::new(seed | 1),
         }
@@ -261,6 +281,11 @@ impl Transactions {
     /// Look at or change one transaction. No script and no other module may run inside.
     pub fn with<T>(&self, id: Id, work: impl FnOnce(&mut Tx) -> T) -> Option<T> {
         self.table.borrow_mut().get_mut(id).map(|tx| work(tx))
+    }
+
+    /// Drop what a finished transaction does not need while it lingers.
+    pub fn lighten(&self, id: Id) {
+        self.with(id, |tx| tx.lighten(&self.stand_in));
     }
 
     /// Look at the table.
@@ -295,6 +320,11 @@ impl Transactions {
         }
         let table = self.table.borrow();
         slots.into_iter().filter_map(|slot| table.id_at(slot)).collect()
+    }
+
+    /// Whether no transaction owes anything to anybody.
+    pub fn at_rest(&self, now: Instant) -> bool {
+        self.table.borrow().iter().all(|(_, tx)| tx.core.is_at_rest(now))
     }
 
     /// When to look again: a moment that stays where it is until then.

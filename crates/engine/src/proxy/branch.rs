@@ -172,10 +172,27 @@ impl<R, D> Branch<R, D> {
         self.timeout.is_none() && cancel_over && self.client.as_ref().is_none_or(over)
     }
 
+    /// Whether nothing is awaited for it any more.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let waits =
+            |m: &client::Machine| matches!(m.state(), client::State::Calling | client::State::Proceeding);
+        let cancel_waits = match &self.cancel {
+            CancelState::Sent(c) => waits(&c.machine),
+            _ => false,
+        };
+        !self.is_pending() && !cancel_waits && !self.client.as_ref().is_some_and(waits)
+    }
+
     /// Ends a placeholder or sets the final code of a branch that sends nothing any more.
     pub(super) fn settle(&mut self, outcome: Outcome) {
         self.outcome = outcome;
         self.timeout = None;
+        let answered = matches!(self.client_state(), client::State::Completed | client::State::Terminated);
+        if answered && matches!(outcome, Outcome::Final(_)) {
+            // Its ACK is written by now and nothing else is made from it; a transaction lingers long after. One that was
+            // given up still needs it, for its CANCEL and for the ACK to what that brings.
+            self.request = Bytes::new();
+        }
     }
 
     pub(super) fn client_state(&self) -> client::State {

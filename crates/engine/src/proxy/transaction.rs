@@ -5,7 +5,7 @@ use super::choice;
 use crate::transaction::{Timing, client, earliest, ms, server};
 use bytes::Bytes;
 use smallvec::SmallVec;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use switchroom_wire::sip::{Message, Method, request};
 
 /// A transaction has at most this many branches, over all its steps.
@@ -240,6 +240,12 @@ impl<R: AsRef<Message>, D> Transaction<R, D> {
         self.settings.invite && self.server.is_final() && self.last_code >= 300
     }
 
+    /// Whether a request or failure route runs, or may still wait.
+    #[must_use]
+    pub fn in_route(&self) -> bool {
+        self.in_route
+    }
+
     /// The code of the last reply sent; 0 before.
     #[must_use]
     pub fn last_code(&self) -> u16 {
@@ -250,6 +256,22 @@ impl<R: AsRef<Message>, D> Transaction<R, D> {
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.done
+    }
+
+    /// Whether it owes nothing to anybody and only absorbs what is repeated. A server that ends need not wait for it. A 2xx
+    /// to INVITE was sent a second ago at least, so that its ACK had time to pass.
+    #[must_use]
+    pub fn is_at_rest(&self, now: Instant) -> bool {
+        let server = match self.server.state() {
+            server::State::Trying | server::State::Proceeding => false,
+            server::State::Completed => !self.settings.invite,
+            server::State::Confirmed | server::State::Terminated => true,
+            server::State::Accepted => {
+                let since = now + self.settings.timing.linger().saturating_sub(Duration::from_secs(1));
+                self.server.deadline().is_none_or(|end| end <= since)
+            }
+        };
+        server && !self.in_route && self.branches.iter().all(Branch::is_at_rest)
     }
 
     /// When [`Transaction::timer`] is due.

@@ -47,7 +47,8 @@ impl Default for Timing {
 }
 
 impl Timing {
-    fn linger(&self) -> Duration {
+    /// How long a transaction absorbs what comes after its 2xx.
+    pub(crate) fn linger(&self) -> Duration {
         ms(if self.wait == 0 { self.t1.saturating_mul(64) } else { self.wait })
     }
 }

@@ -214,7 +214,7 @@ pub fn tell(acc: &Acc, ctx: &mut Ctx, told: What, record: &Record, table: Option
         }
         let extras = Extras::collect(acc, ctx, values, backend);
         match backend {
-            Backend::Log => acc.log(&record.line(&extras)),
+            Backend::Log => acc.log(&ctx.shard.kernel, &record.line(&extras)),
             Backend::Db => {
                 let (Some(writer), Some(table)) = (&acc.writer, table) else {
                     tracing::error!("acc: records for the database are lost: db_url is not set");

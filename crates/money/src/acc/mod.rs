@@ -18,11 +18,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use switchroom_kernel::Kernel;
 use switchroom_kernel::context::Ctx;
 use switchroom_kernel::events::EventId;
 use switchroom_kernel::module::{EventDecl, Hook, Hooked, Module, Param, ParamKind, Statistic, TableUse};
 use switchroom_kernel::names::FlagKind;
 use switchroom_kernel::open::Opening;
+use switchroom_kernel::run::write_log;
 use switchroom_script::Value;
 use switchroom_script::vm::VarAccess;
 use switchroom_wire::sip::Method;
@@ -264,13 +266,10 @@ impl Acc {
         is_table(&name).then(|| Arc::from(name.as_ref()))
     }
 
-    fn log(&self, line: &[u8]) {
-        let line = String::from_utf8_lossy(line);
-        match self.log_level {
-            ..=-1 => tracing::error!(target: "acc", "{line}"),
-            0 | 1 => tracing::warn!(target: "acc", "{line}"),
-            2 | 3 => tracing::info!(target: "acc", "{line}"),
-            _ => tracing::debug!(target: "acc", "{line}"),
+    /// Like a line of the script: whether it is wanted is asked here, at the language's levels.
+    fn log(&self, kernel: &Kernel, line: &[u8]) {
+        if kernel.logs(self.log_level) {
+            write_log(self.log_level.clamp(-3, 4) as i32, line);
         }
     }
 

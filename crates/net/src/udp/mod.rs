@@ -11,7 +11,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use switchroom_kernel::ports::net::{Outgoing, SendError, SocketId};
 use tokio::io::unix::AsyncFd;
 
@@ -20,9 +20,6 @@ use crate::counters::{WorkerCounters, add};
 use sys::{BATCH, ReceiveBatch};
 
 pub(crate) use sys::SendBatch;
-
-/// Size of the chunks that received datagrams are carved from. A datagram that is kept keeps its whole chunk.
-const CHUNK: usize = 32_768;
 
 /// One listening address of one worker.
 pub(crate) struct UdpPort {
@@ -66,7 +63,8 @@ impl UdpPort {
                             add(&counters.udp_ignored, 1);
                             continue;
                         }
-                        take(room.carver.copy(data), peer);
+                        // Each datagram on its own: a transaction that keeps one must not keep its neighbours.
+                        take(Bytes::copy_from_slice(data), peer);
                     }
                     if n == BATCH {
                         return true;
@@ -155,27 +153,11 @@ fn is_noise(data: &[u8]) -> bool {
 /// What one worker needs to receive; shared by its sockets.
 pub(crate) struct Room {
     batch: ReceiveBatch,
-    carver: Carver,
 }
 
 impl Room {
     pub fn new() -> Room {
-        Room { batch: ReceiveBatch::new(), carver: Carver { chunk: BytesMut::new() } }
-    }
-}
-
-/// Cuts many exact [`Bytes`] from few allocations.
-struct Carver {
-    chunk: BytesMut,
-}
-
-impl Carver {
-    fn copy(&mut self, data: &[u8]) -> Bytes {
-        if self.chunk.capacity() < data.len() {
-            self.chunk = BytesMut::with_capacity(CHUNK.max(data.len()));
-        }
-        self.chunk.extend_from_slice(data);
-        self.chunk.split().freeze()
+        Room { batch: ReceiveBatch::new() }
     }
 }
 
@@ -191,13 +173,5 @@ mod tests {
             assert!(is_noise(noise), "{noise:?}");
         }
         assert!(!is_noise(b"OPTIONS"));
-    }
-
-    #[test]
-    fn carved_datagrams_are_independent_and_exact() {
-        let mut carver = Carver { chunk: BytesMut::new() };
-        let big = vec![7u8; 65_507];
-        let (a, b, c) = (carver.copy(b"first"), carver.copy(&big), carver.copy(b"third"));
-        assert_eq!((&a[..], &b[..], &c[..]), (&b"first"[..], &big[..], &b"third"[..]));
     }
 }

@@ -1,0 +1,120 @@
+//! Dialogs: their states, values, profiles, lifetime and management.
+
+use switchroom_testkit::peer::header;
+
+use crate::support::{House, OPEN_REGISTER, PROXY, Setup};
+use crate::ua::{Call, Ua};
+
+const CALL: &str = r#"
+route[call] {
+    create_dialog("B");
+    $dlg_val(account) = "account of " + $fU;
+    set_dlg_profile("caller", $fU);
+    get_profile_size("caller", $fU, $var(calls));
+    if ($var(calls) > 1) {
+        send_reply(486, "One call only");
+        exit;
+    }
+    dlg_on_answer("answered");
+    dlg_on_hangup("ended");
+    record_route();
+    if (!lookup("location")) { t_newtran(); t_reply(404, "Not Found"); exit; }
+    route(relay);
+}
+route[answered] { xlog("L_NOTICE", "answered: $DLG_status $dlg_val(account)\n"); }
+route[ended] { xlog("L_NOTICE", "ended: $DLG_end_reason $dlg_val(account)\n"); }
+event_route[E_DLG_STATE_CHANGED] {
+    xlog("L_NOTICE", "state $param(old_state) to $param(new_state) of $param(callid)\n");
+}
+"#;
+
+fn house(more: &str) -> (House, Ua, Ua) {
+    let lines = format!(
+        "loadmodule \"dialog.so\"\nmodparam(\"dialog\", \"profiles_with_value\", \"caller\")\n{more}"
+    );
+    let house = Setup::new(&[PROXY, OPEN_REGISTER, CALL]).params(&lines).start();
+    let alice = Ua::new("alice", house.addr);
+    let mut bob = Ua::new("bob", house.addr);
+    bob.register_here("");
+    (house, alice, bob)
+}
+
+fn answered(alice: &mut Ua, bob: &mut Ua) -> (Call, String) {
+    let (call, _) = alice.invite("bob", "");
+    let asked = bob.expect("INVITE");
+    assert!(header(&asked, "Record-Route").unwrap_or_default().contains(";did="), "{asked}");
+    bob.reply(&asked, "180 Ringing");
+    alice.expect_reply(180, &call);
+    bob.reply(&asked, "200 OK");
+    let done = alice.expect_reply(200, &call);
+    alice.in_dialog("ACK", &call, &done);
+    bob.expect("ACK");
+    (call, done)
+}
+
+fn active(house: &House) -> i64 {
+    house.mi_json(&["get_statistics", "active_dialogs"])["dialog:active_dialogs"].as_i64().unwrap()
+}
+
+#[test]
+fn a_call_goes_through_its_states_and_keeps_the_values_of_the_script() {
+    let (house, mut alice, mut bob) = house("");
+    let (call, done) = answered(&mut alice, &mut bob);
+    house.expect_log("answered: 3 account of alice");
+    for change in ["1 to 2", "2 to 3", "3 to 4"] {
+        house.expect_log(&format!("state {change} of {}", call.id));
+    }
+    assert_eq!(active(&house), 1);
+    let listed = house.mi_json(&["dialog:list_ctx"]);
+    assert_eq!(listed["Dialogs"][0]["state"], 4);
+    assert_eq!(listed["Dialogs"][0]["context"]["values"][0]["account"], "account of alice");
+    alice.in_dialog("BYE", &call, &done);
+    let bye = bob.expect("BYE");
+    bob.reply(&bye, "200 OK");
+    house.expect_log("ended: Upstream BYE account of alice");
+    house.expect_log(&format!("state 4 to 5 of {}", call.id));
+    assert_eq!(active(&house), 0);
+}
+
+#[test]
+fn a_profile_limits_the_calls_of_a_user() {
+    let (house, mut alice, mut bob) = house("");
+    let (call, done) = answered(&mut alice, &mut bob);
+    let (second, invite) = alice.invite("bob", "");
+    let refused = alice.expect_reply(486, &second);
+    alice.ack_failure(&invite, &refused);
+    let size = house.mi_json(&["profile_get_size", "caller", "alice"]);
+    assert_eq!(size["Profile"]["count"], 1, "the refused call does not count");
+    alice.in_dialog("BYE", &call, &done);
+    bob.expect("BYE");
+    house.expect_log("ended: Upstream BYE");
+    answered(&mut alice, &mut bob);
+}
+
+#[test]
+fn a_call_ends_with_its_lifetime_and_both_sides_are_told() {
+    let (house, mut alice, mut bob) = house("modparam(\"dialog\", \"default_timeout\", 1)");
+    answered(&mut alice, &mut bob);
+    for side in [&mut alice, &mut bob] {
+        let bye = side.expect("BYE");
+        side.reply(&bye, "200 OK");
+    }
+    house.expect_log("ended: Lifetime Timeout");
+    assert_eq!(active(&house), 0);
+}
+
+#[test]
+fn management_ends_a_call() {
+    let (house, mut alice, mut bob) = house("");
+    let (call, _) = answered(&mut alice, &mut bob);
+    let listed = house.mi_json(&["dlg_list", &call.id]);
+    let id = listed["Dialogs"][0]["ID"].as_str().unwrap().to_owned();
+    let (done, out, err) = house.mi(&["dlg_end_dlg", &id]);
+    assert!(done, "{out}{err}");
+    let bye = alice.expect("BYE");
+    assert!(header(&bye, "From").unwrap_or_default().contains("bob@"), "{bye}");
+    bob.expect("BYE");
+    house.expect_log("ended: MI Termination");
+    let (again, _, err) = house.mi(&["dlg_end_dlg", "7.7"]);
+    assert!(!again && err.contains("not found"), "{err}");
+}

@@ -1,0 +1,24 @@
+//! The running program, end to end: scripts and messages in, messages, rows and log lines out.
+//!
+//! Every test starts a server of its own on free ports of loopback, so all run side by side.
+
+mod auth;
+mod cancel;
+mod database;
+mod demo;
+mod dialogs;
+mod fork;
+mod loss;
+mod malformed;
+mod manage;
+mod phones;
+mod proxies;
+mod register;
+mod restart;
+mod script;
+mod services;
+mod session;
+mod support;
+mod tcp;
+mod ua;
+mod waiting;
