@@ -181,6 +181,7 @@ fn another_from_holds_for_the_dialog_and_the_caller_never_sees_it() {
     let back = house.one(&ok);
     assert_eq!(header(&back, "From"), Some("\"Alice\" <sip:alice@example.org>;tag=1"), "{back}");
     assert_eq!(header(&back, "To"), Some("<sip:bob@example.org>;tag=2"));
+    assert_eq!(house.one(&ok), back, "a 200 that comes again looks the same");
 
     let route = header(&sent, "Record-Route").unwrap();
     let bye = |number: u32, from: &str, to: &str| {
