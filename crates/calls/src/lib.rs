@@ -4,8 +4,10 @@
 
 pub mod core;
 pub mod dialog;
+pub mod dispatcher;
 pub mod event_routing;
 pub mod maxfwd;
+pub mod nathelper;
 pub mod options;
 pub mod proto;
 pub mod rr;
@@ -14,6 +16,8 @@ pub mod sipmsgops;
 pub mod sl;
 pub mod textops;
 pub mod tm;
+pub mod uac;
+pub mod uac_auth;
 
 use switchroom_kernel::Module;
 
@@ -21,8 +25,10 @@ use switchroom_kernel::Module;
 pub static MODULES: &[&Module] = &[
     &core::MODULE,
     &dialog::MODULE,
+    &dispatcher::MODULE,
     &event_routing::MODULE,
     &maxfwd::MODULE,
+    &nathelper::MODULE,
     &options::MODULE,
     &proto::UDP,
     &proto::TCP,
@@ -32,4 +38,6 @@ pub static MODULES: &[&Module] = &[
     &sl::MODULE,
     &textops::MODULE,
     &tm::MODULE,
+    &uac::MODULE,
+    &uac_auth::MODULE,
 ];

@@ -6,6 +6,7 @@ pub mod alias_db;
 pub mod auth;
 pub mod auth_db;
 pub mod domain;
+pub mod permissions;
 pub mod registrar;
 mod sql;
 pub mod uri;
@@ -19,6 +20,7 @@ pub static MODULES: &[&Module] = &[
     &auth::MODULE,
     &auth_db::MODULE,
     &domain::MODULE,
+    &permissions::MODULE,
     &registrar::MODULE,
     &uri::MODULE,
     &usrloc::MODULE,

@@ -10,6 +10,7 @@ pub mod events;
 pub mod functions;
 pub mod locate;
 mod message_vars;
+pub mod partition;
 mod process_vars;
 mod sdp_vars;
 pub mod send;

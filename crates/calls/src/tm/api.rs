@@ -5,8 +5,11 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
+use switchroom_engine::transaction::Id;
 use switchroom_kernel::context::Ctx;
+use switchroom_kernel::shard::Shard;
 use switchroom_script::names::RouteType;
+use switchroom_wire::sip::{Edits, Message};
 
 use super::relay::{self, Made};
 use super::replies;
@@ -86,6 +89,21 @@ pub fn share<T: 'static>(ctx: &mut Ctx, what: T) {
         }
         None => ctx.add_note(what),
     }
+}
+
+/// Changes a reply.
+pub type ReplyEdit = Rc<dyn Fn(&Message, &mut Edits)>;
+
+/// A note: what is done to every reply that is relayed to the sender of the request.
+#[derive(Clone, Default)]
+pub struct ReplyEdits(pub Option<ReplyEdit>);
+
+/// That note of a transaction.
+pub(super) fn reply_edit(shard: &Shard, tx: Id) -> Option<ReplyEdit> {
+    shard.part::<Transactions>().with(tx, |t| {
+        let kept = t.notes.iter().find(|(kind, _)| *kind == TypeId::of::<ReplyEdits>());
+        kept.and_then(|(_, note)| note.downcast_ref::<ReplyEdits>()).and_then(|e| e.0.clone())
+    })?
 }
 
 /// Whether the caller cancelled the transaction in `ctx`.

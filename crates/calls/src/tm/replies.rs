@@ -233,6 +233,9 @@ fn relay_reply(shard: &Rc<Shard>, tx: Id, branch: usize, code: u16, reply: Reply
     tell(shard, tx, &TxEvent::Sending { code, reason, relayed: Some(&reply.msg), branch: Some(branch) });
     let mut layer = Edits::new();
     layer.pop_via(&reply.msg);
+    if let Some(edit) = api::reply_edit(shard, tx) {
+        edit(&reply.msg, &mut layer);
+    }
     if matches!(code, 401 | 407) {
         add_challenges(shard, tx, branch, &reply.msg, &mut layer);
     }

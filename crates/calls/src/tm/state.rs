@@ -236,7 +236,8 @@ impl Tx {
         self.edits = None;
         self.late_edits.clear();
         self.target = Target::default();
-        self.notes = Notes::default();
+        // A 2xx that comes again is still relayed, and must look like the first one.
+        self.notes.retain(|(kind, _)| *kind == std::any::TypeId::of::<super::api::ReplyEdits>());
         self.avps.clear();
         (self.on_failure, self.on_reply, self.on_branch) = (None, None, None);
     }

@@ -182,7 +182,8 @@ impl Store for Database {
         Dialect::Sqlite
     }
     fn fetch(&self, query: Query) -> BoxFuture<Result<Rows, StoreError>> {
-        let versions = [("subscriber", 8), ("domain", 4), ("location", 1013)];
+        let versions =
+            [("subscriber", 8), ("domain", 4), ("location", 1013), ("address", 5), ("dispatcher", 9)];
         let rows = match query.sql.starts_with("SELECT table_version") {
             true => {
                 let known = versions.iter().find(|(t, _)| query.args[0] == SqlValue::from(*t));
