@@ -116,7 +116,7 @@ fn sql_from_the_script() {
     let x = "$(avp(a)[1]) $avp(a) $(avp(b)[1]) $avp(b) $var(none) $var(done) $var(bad) $var(x) $var(y) $var(z) $avp(cfu) \
              $var(stored)";
     let house = house(lines, route, x, preferences);
-    assert_eq!(house.ask(1), "one two 1 <null> -2 1 -1 one 1 bob sip:c@d 1");
+    assert_eq!(house.ask(1), "two one <null> 1 -2 1 -1 one 1 bob sip:c@d 1");
 }
 
 #[test]

@@ -71,14 +71,14 @@ pub(super) fn fetch(c: &mut Call<'_>, query: Query, (list, number): (usize, usiz
     })
 }
 
-/// All rows are pushed, so the last one has index 0; NULL becomes the text `<null>`.
+/// All rows are pushed from the last to the first, so the first one has index 0; NULL becomes the text `<null>`.
 fn write_all(ctx: &mut Ctx, rows: Rows, targets: Option<Arc<[VarAccess]>>, bigint_to_text: bool) -> Flow {
     if rows.rows.is_empty() {
         return EMPTY;
     }
     let width = rows.rows.first().map_or(0, Vec::len);
     let Some(targets) = targets.map_or_else(|| numbered(ctx, width), Some) else { return FALSE };
-    for row in rows.rows {
+    for row in rows.rows.into_iter().rev() {
         for (var, cell) in targets.iter().zip(row) {
             let value = match cell {
                 SqlValue::Null => Value::from("<null>"),
