@@ -9,6 +9,7 @@ pub mod event_routing;
 pub mod maxfwd;
 pub mod nathelper;
 pub mod options;
+pub mod path;
 pub mod proto;
 pub mod rr;
 pub mod signaling;
@@ -30,6 +31,7 @@ pub static MODULES: &[&Module] = &[
     &maxfwd::MODULE,
     &nathelper::MODULE,
     &options::MODULE,
+    &path::MODULE,
     &proto::UDP,
     &proto::TCP,
     &rr::MODULE,

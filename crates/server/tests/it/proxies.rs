@@ -156,3 +156,32 @@ fn rfc3665_3_7_a_reinvite_of_the_callee_takes_the_same_way_back() {
     bob.send(&ack);
     alice.expect("ACK");
 }
+
+#[test]
+fn an_edge_proxy_notes_itself_and_the_source_in_path_and_finds_the_phone_again() {
+    let registrar = Setup::new(&[
+        PROXY,
+        "route[register] { save(\"location\", \"path-off\"); }\n",
+        "route[call] { record_route(); if (!lookup(\"location\")) { t_newtran(); t_reply(404, \"Not Found\"); exit; } \
+         route(relay); }\n",
+    ])
+    .start();
+    let edge = format!(
+        "route[register] {{ add_path_received(\"edge\"); $du = \"sip:{}\"; t_relay(); exit; }}\n\
+         route[call] {{ if (loose_route()) {{ t_relay(); }} exit; }}\n",
+        registrar.addr
+    );
+    let edge = Setup::new(&[PROXY, &edge])
+        .params("loadmodule \"path.so\"\nmodparam(\"path\", \"use_received\", 1)")
+        .start();
+    let mut bob = Ua::new("bob", edge.addr);
+    bob.register_here("");
+    let stored = registrar.mi_json(&["ul_show_contact", "location", "bob@127.0.0.1"]);
+    let path = stored["Contacts"][0]["Path"].as_str().unwrap_or_default().to_owned();
+    assert!(path.starts_with(&format!("<sip:edge@{};lr;received=sip:127.0.0.1:", edge.addr)), "{stored}");
+    let mut alice = Ua::new("alice", registrar.addr);
+    let (call, _) = alice.invite("bob", "");
+    let asked = bob.expect("INVITE");
+    bob.reply(&asked, "200 OK");
+    alice.expect_reply(200, &call);
+}
