@@ -5,6 +5,7 @@ use super::params::Param;
 use super::scan;
 use md5::Md5;
 use sha2::{Digest, Sha256, Sha512_256};
+use smallvec::SmallVec;
 use std::borrow::Cow;
 
 /// The algorithm of a challenge or of credentials.
@@ -175,8 +176,8 @@ pub struct Credentials<'a> {
 impl<'a> Credentials<'a> {
     /// Reads a header value.
     pub fn parse(value: &'a [u8]) -> Result<Credentials<'a>, DigestError> {
-        let text = scheme(value)?;
-        let get = |name: &'static str| param(text, name).map(|p| p.unquoted());
+        let list = List::of(scheme(value)?);
+        let get = |name: &'static str| list.get(name).map(|p| p.unquoted());
         let need = |name: &'static str| get(name).ok_or(DigestError::Missing(name));
         let qop = match get("qop") {
             None => None,
@@ -188,9 +189,9 @@ impl<'a> Credentials<'a> {
             nonce: need("nonce")?,
             uri: need("uri")?,
             response: need("response")?,
-            algorithm: algorithm(text)?,
+            algorithm: algorithm(&list)?,
             qop,
-            nc: param(text, "nc").and_then(|p| p.value).map(|v| match v {
+            nc: list.get("nc").and_then(|p| p.value).map(|v| match v {
                 [b'"', inner @ .., b'"'] => inner,
                 _ => v,
             }),
@@ -311,15 +312,15 @@ pub struct Challenge<'a> {
 impl<'a> Challenge<'a> {
     /// Reads a header value.
     pub fn parse(value: &'a [u8]) -> Result<Challenge<'a>, DigestError> {
-        let text = scheme(value)?;
-        let get = |name: &'static str| param(text, name).map(|p| p.unquoted());
+        let list = List::of(scheme(value)?);
+        let get = |name: &'static str| list.get(name).map(|p| p.unquoted());
         let qop = get("qop").unwrap_or_default();
         let offers = |q: Qop| scan::commas(&qop).any(|o| Qop::from_name(o) == Some(q));
         Ok(Challenge {
             realm: get("realm").ok_or(DigestError::Missing("realm"))?,
             nonce: get("nonce").ok_or(DigestError::Missing("nonce"))?,
             opaque: get("opaque"),
-            algorithm: algorithm(text)?,
+            algorithm: algorithm(&list)?,
             auth: offers(Qop::Auth),
             auth_int: offers(Qop::AuthInt),
             stale: get("stale").is_some_and(|v| v.eq_ignore_ascii_case(b"true")),
@@ -429,17 +430,28 @@ fn scheme(value: &[u8]) -> Result<&[u8], DigestError> {
     }
 }
 
-fn param<'a>(text: &'a [u8], name: &str) -> Option<Param<'a>> {
-    scan::commas(text)
-        .filter_map(|item| {
+/// The parameters of credentials or of a challenge, found in one pass; they are asked for a dozen names.
+struct List<'a>(SmallVec<[Param<'a>; 12]>);
+
+/// More parameters than any use of them has are passed over.
+const MAX_PARAMS: usize = 64;
+
+impl<'a> List<'a> {
+    fn of(text: &'a [u8]) -> List<'a> {
+        let items = scan::commas(text).filter_map(|item| {
             let equals = memchr::memchr(b'=', item)?;
             Some(Param { name: scan::trim(&item[..equals]), value: Some(scan::trim(&item[equals + 1..])) })
-        })
-        .find(|p| p.is(name))
+        });
+        List(items.take(MAX_PARAMS).collect())
+    }
+
+    fn get(&self, name: &str) -> Option<Param<'a>> {
+        self.0.iter().find(|p| p.is(name)).copied()
+    }
 }
 
-fn algorithm(text: &[u8]) -> Result<Algorithm, DigestError> {
-    match param(text, "algorithm") {
+fn algorithm(list: &List<'_>) -> Result<Algorithm, DigestError> {
+    match list.get("algorithm") {
         None => Ok(Algorithm::Md5),
         Some(p) => Algorithm::from_name(&p.unquoted()).ok_or(DigestError::Unknown("algorithm")),
     }
