@@ -64,7 +64,6 @@ pub static FUNCTIONS: &[Function] = &[
         .formerly(&["avp_printf"]),
     Function::new("force_rport", &[""], "*", force_rport, "Answer to the source port (RFC 3581)"),
     Function::new("add_local_rport", &[""], "*", add_local_rport, "Ask the next hop for rport in our Via"),
-    Function::new("force_tcp_alias", &["[int]"], "*", |_| TRUE, "Reuse the connection of the peer"),
     Function::new("tcp_close_conn", &["str"], "*", tcp_close_conn, "Close a stream connection"),
     Function::new("set_advertised_address", &["str"], "*", set_advertised_address, "Host to show in our Via"),
     Function::new("set_advertised_port", &["str"], "*", set_advertised_port, "Port to show in our Via"),
