@@ -14,11 +14,12 @@ use switchroom_script::Program;
 use crate::context::Ctx;
 use crate::events::Events;
 use crate::module::{Hook, Hooked};
-use crate::ports::http::HttpServer;
+use crate::ports::http::{HttpClient, HttpServer};
 use crate::ports::net::{
     Clock, ConnId, Mail, Packet, Post, Proto, Resolver, SendError, SocketId, Sockets, Spawn,
 };
 use crate::ports::store::{Store, StoreDriver, StoreOptions};
+use crate::ports::stream::Streams;
 use crate::registry::Registry;
 use crate::settings::Settings;
 use crate::shard::Shard;
@@ -35,6 +36,10 @@ pub struct Drivers {
     pub resolver: Arc<dyn Resolver>,
     /// HTTP listeners.
     pub http: Arc<dyn HttpServer>,
+    /// Calls to other HTTP servers.
+    pub web: Arc<dyn HttpClient>,
+    /// Byte streams for protocols other than SIP.
+    pub streams: Arc<dyn Streams>,
     /// Databases, by URL scheme.
     pub stores: Vec<Arc<dyn StoreDriver>>,
 }

@@ -14,6 +14,7 @@ use switchroom_kernel::kernel::{Drivers, Kernel};
 use switchroom_kernel::load::{Source, load};
 use switchroom_kernel::module::Module;
 use switchroom_kernel::open::{Opening, block_on};
+use switchroom_kernel::ports::absent::Absent;
 use switchroom_kernel::ports::http::{HttpConfig, HttpHandler, HttpServer};
 use switchroom_kernel::ports::net::{
     BoxFuture, Clock, ConnId, Handler, ListenSocket, NaptrRecord, Net, Outgoing, Packet, Proto, ResolveError,
@@ -48,6 +49,8 @@ impl House {
             spawn: fake.clone(),
             resolver: fake.clone(),
             http: fake,
+            web: Arc::new(Absent),
+            streams: Arc::new(Absent),
             stores: vec![Arc::new(DbDriver(db.clone()))],
         };
         let mut kernel = Kernel::new(loaded.registry, loaded.settings, drivers, 1, Arc::new(loaded.program));

@@ -9,6 +9,7 @@ use switchroom_calls::core::events;
 use switchroom_kernel::kernel::Drivers;
 use switchroom_kernel::load::{Source, load, reload};
 use switchroom_kernel::open::{Opening, block_on};
+use switchroom_kernel::ports::absent::Absent;
 use switchroom_kernel::ports::net::{Handler, ListenSocket};
 use switchroom_kernel::run::run_route;
 use switchroom_kernel::{Kernel, Shard, oneshot};
@@ -168,6 +169,8 @@ fn drivers(control: &Control, settings: &switchroom_kernel::settings::Settings) 
         spawn: handle.spawner(),
         resolver: resolver(dns, &handle).context("cannot start the resolver")?,
         http: http::server(&handle),
+        web: Arc::new(Absent),
+        streams: Arc::new(Absent),
         stores: vec![Arc::new(sqlite)],
     })
 }

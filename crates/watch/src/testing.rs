@@ -9,6 +9,7 @@ use switchroom_kernel::kernel::{Drivers, Kernel};
 use switchroom_kernel::load::{Source, load};
 use switchroom_kernel::module::Module;
 use switchroom_kernel::open::{Opening, block_on};
+use switchroom_kernel::ports::absent::Absent;
 use switchroom_kernel::ports::http::{HttpConfig, HttpHandler, HttpRequest, HttpResponse, HttpServer};
 use switchroom_kernel::ports::net::{
     BoxFuture, Clock, NaptrRecord, ResolveError, Resolver, Spawn, SrvRecord,
@@ -31,6 +32,8 @@ pub fn house(script: &str, modules: &[&'static Module]) -> Result<(Arc<Kernel>, 
         spawn: fake.clone(),
         resolver: fake.clone(),
         http: fake,
+        web: Arc::new(Absent),
+        streams: Arc::new(Absent),
         stores: Vec::new(),
     };
     let mut kernel = Kernel::new(loaded.registry, loaded.settings, drivers, 1, Arc::new(loaded.program));

@@ -4,7 +4,6 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,10 +15,9 @@ use switchroom_kernel::kernel::{Drivers, Kernel};
 use switchroom_kernel::load::{Source, load};
 use switchroom_kernel::module::Module;
 use switchroom_kernel::open::Opening;
-use switchroom_kernel::ports::http::{HttpConfig, HttpHandler, HttpServer};
+use switchroom_kernel::ports::absent::Absent;
 use switchroom_kernel::ports::net::{
-    BoxFuture, Clock, ConnId, Handler, ListenSocket, NaptrRecord, Net, Outgoing, Packet, Proto, ResolveError,
-    Resolver, SocketId, Spawn, SrvRecord,
+    BoxFuture, Clock, ConnId, Handler, ListenSocket, Net, Outgoing, Packet, Proto, SocketId,
 };
 use switchroom_kernel::ports::store::{
     Dialect, Query, Rows, SqlValue, Store, StoreDriver, StoreError, StoreOptions,
@@ -50,12 +48,14 @@ impl House {
             panic!("{}", lines.join("\n"))
         });
         let clock = Arc::new(StillClock { unix: AtomicU64::new(1_000_000), started: Instant::now() });
-        let nothing = Arc::new(Nothing);
+        let nothing = Arc::new(Absent);
         let drivers = Drivers {
             clock: clock.clone(),
             spawn: nothing.clone(),
             resolver: nothing.clone(),
-            http: nothing,
+            http: nothing.clone(),
+            web: nothing.clone(),
+            streams: nothing,
             stores: vec![Arc::new(Database(answer))],
         };
         let mut kernel = Kernel::new(loaded.registry, loaded.settings, drivers, 1, Arc::new(loaded.program));
@@ -138,30 +138,6 @@ impl Net for Wire {
     fn close(&self, _: ConnId) {}
     fn now(&self) -> Instant {
         self.clock.now()
-    }
-}
-
-struct Nothing;
-
-impl Spawn for Nothing {
-    fn spawn(&self, _: BoxFuture<()>) {}
-}
-
-impl Resolver for Nothing {
-    fn addresses(&self, _: &str) -> BoxFuture<Result<Vec<IpAddr>, ResolveError>> {
-        Box::pin(async { Err(ResolveError::NotFound) })
-    }
-    fn srv(&self, _: &str) -> BoxFuture<Result<Vec<SrvRecord>, ResolveError>> {
-        Box::pin(async { Err(ResolveError::NotFound) })
-    }
-    fn naptr(&self, _: &str) -> BoxFuture<Result<Vec<NaptrRecord>, ResolveError>> {
-        Box::pin(async { Err(ResolveError::NotFound) })
-    }
-}
-
-impl HttpServer for Nothing {
-    fn serve(&self, _: HttpConfig, _: HttpHandler) -> BoxFuture<Result<SocketAddr, String>> {
-        Box::pin(async { Err("no HTTP here".to_owned()) })
     }
 }
 
