@@ -12,6 +12,7 @@ pub mod json;
 pub mod mathops;
 mod random;
 pub mod regex;
+pub mod rest_client;
 mod sql;
 pub mod sqlops;
 mod time_rec;
@@ -31,6 +32,7 @@ pub static MODULES: &[&Module] = &[
     &json::MODULE,
     &mathops::MODULE,
     &regex::MODULE,
+    &rest_client::MODULE,
     &sqlops::MODULE,
     &uuid::MODULE,
 ];

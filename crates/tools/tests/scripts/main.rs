@@ -1,5 +1,6 @@
 //! Scripts in, outcome out, through the whole house.
 
+mod rest;
 mod support;
 
 use support::House;

@@ -16,6 +16,7 @@ use switchroom_kernel::load::{Source, load};
 use switchroom_kernel::module::Module;
 use switchroom_kernel::open::Opening;
 use switchroom_kernel::ports::absent::Absent;
+use switchroom_kernel::ports::http::HttpClient;
 use switchroom_kernel::ports::net::{
     BoxFuture, Clock, ConnId, Handler, ListenSocket, Net, Outgoing, Packet, Proto, SocketId,
 };
@@ -39,6 +40,11 @@ pub struct House {
 impl House {
     /// With this script; `answer` is the database.
     pub fn start(script: &str, answer: Answer) -> House {
+        House::with_web(script, answer, Arc::new(Absent))
+    }
+
+    /// The same with HTTP servers behind `web`.
+    pub fn with_web(script: &str, answer: Answer, web: Arc<dyn HttpClient>) -> House {
         let catalogue: Vec<&'static Module> =
             switchroom_calls::MODULES.iter().chain(switchroom_tools::MODULES).copied().collect();
         let text = format!("socket=udp:127.0.0.1:5060\ndb_default_url=\"test:\"\n{script}");
@@ -54,7 +60,7 @@ impl House {
             spawn: nothing.clone(),
             resolver: nothing.clone(),
             http: nothing.clone(),
-            web: nothing.clone(),
+            web,
             streams: nothing,
             stores: vec![Arc::new(Database(answer))],
         };
