@@ -4,7 +4,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use switchroom_calls::core::branches;
 use switchroom_kernel::context::{Call, FALSE, Flow, TRUE, Target};
-use switchroom_wire::sip::NameAddr;
+use switchroom_wire::sip::{NameAddr, Uri};
 
 use super::flags::LookupFlags;
 use super::save::method_bit;
@@ -19,6 +19,18 @@ pub(super) fn lookup(c: &mut Call<'_>) -> Flow {
     let uri = c.str(2).cloned();
     let ctx = &mut *c.ctx;
     let uri = uri.unwrap_or_else(|| ctx.ruri());
+    let registrar = ctx.shard.clone();
+    let registrar = registrar.kernel.state::<Registrar>();
+    // A GRUU means one phone; a temporary one hides whose (RFC 5627).
+    let gruu = match (&registrar.gruu, Uri::parse(&uri)) {
+        (Some(g), Ok(u)) => g.read(&u),
+        _ => None,
+    };
+    let (phone, uri) = match gruu {
+        Some((phone, Some(address))) => (Some(phone), Bytes::from([b"sip:", &address[..]].concat())),
+        Some((phone, None)) => (Some(phone), uri),
+        None => (None, uri),
+    };
     let mut key = match aor(ctx, &uri) {
         Ok(key) => key,
         Err(e) => {
@@ -44,7 +56,7 @@ pub(super) fn lookup(c: &mut Call<'_>) -> Flow {
             let agent = c.string(Field::UserAgent).to_ascii_lowercase();
             agent.contains(&ua.to_ascii_lowercase())
         });
-        method_fits && agent_fits
+        method_fits && agent_fits && phone.as_ref().is_none_or(|p| p.is(c))
     };
     let mut live = 0;
     let found: SmallVec<[(Target, Bytes); 2]> = table.read(&key, |record| {

@@ -1,10 +1,12 @@
 //! The registrar (RFC 3261 §10.3, RFC 3327): REGISTER into the location, and the location into destinations.
 
 mod flags;
+mod gruu;
 mod lookup;
 mod query;
 mod save;
 
+use switchroom_calls::core::state::Core;
 use switchroom_kernel::context::Ctx;
 use switchroom_kernel::module::{Function, Module, Param, Statistic};
 use switchroom_kernel::open::Opening;
@@ -13,6 +15,7 @@ use switchroom_script::vm::VarAccess;
 use switchroom_wire::sip::Uri;
 
 use crate::usrloc::Location;
+use gruu::Gruu;
 
 /// The module.
 pub static MODULE: Module = Module {
@@ -40,7 +43,10 @@ pub static MODULE: Module = Module {
         Param::unset("sock_hdr_name", "Header that names the receiving socket"),
         Param::unset("mcontact_avp", "AVP that holds the Contact to save in a reply route"),
         Param::unset("attr_avp", "AVP that holds the free attribute of a contact"),
-        Param::unset("gruu_secret", "Secret of temporary GRUUs"),
+        Param::unset(
+            "gruu_secret",
+            "Secret that temporary GRUUs are made with; without it they end with the server",
+        ),
         Param::int("disable_gruu", "1", "No GRUU (RFC 5627)"),
         Param::int("max_contacts", "0", "Contacts per address of record; 0 for no limit"),
         Param::int("max_username_len", "64", "Longest user part"),
@@ -144,6 +150,8 @@ pub(crate) struct Registrar {
     max_deviation: u64,
     accepted: StatId,
     rejected: StatId,
+    /// `None` with `disable_gruu`.
+    gruu: Option<Gruu>,
 }
 
 fn open(o: &mut Opening<'_>) -> Result<(), String> {
@@ -168,10 +176,8 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
         max_deviation: o.int("expires_max_deviation").max(0) as u64,
         accepted: o.stat("accepted_regs")?,
         rejected: o.stat("rejected_regs")?,
+        gruu: gruu(o)?,
     };
-    if !o.on("disable_gruu") {
-        return Err("GRUU is not available; leave disable_gruu at 1".into());
-    }
     for (name, value) in [
         ("max_expires", r.max_expires),
         ("max_contacts", r.max_contacts as u64),
@@ -190,6 +196,20 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The keys of temporary GRUUs: from `gruu_secret`, else new ones of this run.
+fn gruu(o: &Opening<'_>) -> Result<Option<Gruu>, String> {
+    if o.on("disable_gruu") {
+        return Ok(None);
+    }
+    if let Some(secret) = o.str("gruu_secret").filter(|s| !s.is_empty()) {
+        return Ok(Some(Gruu::new(secret.as_bytes())));
+    }
+    tracing::warn!("registrar: without gruu_secret, temporary GRUUs end with this run of the server");
+    let core = o.kernel.share::<Core>().ok_or("core is not loaded")?;
+    let secret: Vec<u8> = (0u8..4).flat_map(|i| core.digest(&[&b"gruu"[..], &[i]]).to_be_bytes()).collect();
+    Ok(Some(Gruu::new(&secret)))
 }
 
 /// The name of a table must be a plain word.
