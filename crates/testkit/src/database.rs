@@ -19,6 +19,7 @@ enum Kind {
     MariaDb,
     Postgres,
     Redis,
+    RedisCluster,
 }
 
 /// A running server on a free port of 127.0.0.1 and on a socket in its folder; it is killed when dropped.
@@ -64,6 +65,20 @@ impl Database {
         Database::start(Kind::Redis, folder("redis"))
     }
 
+    /// A Redis cluster of one server that has all slots.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn redis_cluster() -> Database {
+        let server = Database::start(Kind::RedisCluster, folder("redis"));
+        server.sql("0", "CLUSTER ADDSLOTSRANGE 0 16383");
+        let until = Instant::now() + START;
+        while !server.sql("0", "CLUSTER INFO").contains("cluster_state:ok") && Instant::now() < until {
+            thread::sleep(Duration::from_millis(50));
+        }
+        server
+    }
+
     fn start(kind: Kind, dir: TempDir) -> Database {
         let port = free_port();
         let process = launch(kind, dir.path(), port);
@@ -86,7 +101,7 @@ impl Database {
         match self.kind {
             Kind::MariaDb => format!("mysql://root@127.0.0.1:{port}/{database}"),
             Kind::Postgres => format!("postgres://postgres@127.0.0.1:{port}/{database}"),
-            Kind::Redis => format!("redis://127.0.0.1:{port}/{database}"),
+            Kind::Redis | Kind::RedisCluster => format!("redis://127.0.0.1:{port}/{database}"),
         }
     }
 
@@ -96,7 +111,7 @@ impl Database {
         match self.kind {
             Kind::MariaDb => format!("mysql://root@localhost/{database}?unix_socket={dir}/mysql.sock"),
             Kind::Postgres => format!("postgres://postgres@:{}/{database}?host={dir}", self.port),
-            Kind::Redis => format!("redis+unix://{dir}/redis.sock?db={database}"),
+            Kind::Redis | Kind::RedisCluster => format!("redis+unix://{dir}/redis.sock?db={database}"),
         }
     }
 
@@ -119,7 +134,7 @@ impl Database {
                 client.args(["-U", "postgres", "-d", database, "-At", "-F", "\t", "-c", text]);
                 client
             }
-            Kind::Redis => {
+            Kind::Redis | Kind::RedisCluster => {
                 let mut client = Command::new("redis-cli");
                 client.args(["-p", &port, "-n", database]).args(text.split(' '));
                 client
@@ -196,11 +211,14 @@ fn launch(kind: Kind, dir: &Path, port: u16) -> Process {
             command.args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]);
             (command, "ready to accept connections")
         }
-        Kind::Redis => {
+        Kind::Redis | Kind::RedisCluster => {
             let mut command = Command::new("redis-server");
             command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
             command.arg("--port").arg(port.to_string()).arg("--dir").arg(dir);
             command.arg("--unixsocket").arg(dir.join("redis.sock"));
+            if kind == Kind::RedisCluster {
+                command.args(["--cluster-enabled", "yes"]);
+            }
             (command, "eady to accept connections")
         }
     };

@@ -4,6 +4,7 @@
 
 pub mod cache;
 pub mod cachedb_local;
+pub mod cachedb_redis;
 pub mod cfgutils;
 pub mod dialplan;
 pub mod exec;
@@ -25,6 +26,7 @@ use switchroom_kernel::Module;
 pub static MODULES: &[&Module] = &[
     &cache::MODULE,
     &cachedb_local::MODULE,
+    &cachedb_redis::MODULE,
     &cfgutils::MODULE,
     &dialplan::MODULE,
     &exec::MODULE,

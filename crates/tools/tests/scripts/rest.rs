@@ -38,7 +38,7 @@ fn house(params: &str, route: &str, web: &Arc<Web>) -> House {
          loadmodule \"rest_client.so\"\n{params}\n{route}\nroute[done] {{ append_to_reply(\"X: $var(x)\\r\\n\"); \
          send_reply(200, \"OK\"); }}\n"
     );
-    House::with_web(&script, |_, _| Err(StoreError::Unreachable("test".into())), web.clone())
+    House::with(&script, |_, _| Err(StoreError::Unreachable("test".into())), |d| d.web = web.clone())
 }
 
 #[test]

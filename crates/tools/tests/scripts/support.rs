@@ -16,7 +16,6 @@ use switchroom_kernel::load::{Source, load};
 use switchroom_kernel::module::Module;
 use switchroom_kernel::open::Opening;
 use switchroom_kernel::ports::absent::Absent;
-use switchroom_kernel::ports::http::HttpClient;
 use switchroom_kernel::ports::net::{
     BoxFuture, Clock, ConnId, Handler, ListenSocket, Net, Outgoing, Packet, Proto, SocketId,
 };
@@ -40,11 +39,11 @@ pub struct House {
 impl House {
     /// With this script; `answer` is the database.
     pub fn start(script: &str, answer: Answer) -> House {
-        House::with_web(script, answer, Arc::new(Absent))
+        House::with(script, answer, |_| {})
     }
 
-    /// The same with HTTP servers behind `web`.
-    pub fn with_web(script: &str, answer: Answer, web: Arc<dyn HttpClient>) -> House {
+    /// The same with other drivers.
+    pub fn with(script: &str, answer: Answer, change: impl FnOnce(&mut Drivers)) -> House {
         let catalogue: Vec<&'static Module> =
             switchroom_calls::MODULES.iter().chain(switchroom_tools::MODULES).copied().collect();
         let text = format!("socket=udp:127.0.0.1:5060\ndb_default_url=\"test:\"\n{script}");
@@ -55,15 +54,16 @@ impl House {
         });
         let clock = Arc::new(StillClock { unix: AtomicU64::new(1_000_000), started: Instant::now() });
         let nothing = Arc::new(Absent);
-        let drivers = Drivers {
+        let mut drivers = Drivers {
             clock: clock.clone(),
             spawn: nothing.clone(),
             resolver: nothing.clone(),
             http: nothing.clone(),
-            web,
+            web: nothing.clone(),
             streams: nothing,
             stores: vec![Arc::new(Database(answer))],
         };
+        change(&mut drivers);
         let mut kernel = Kernel::new(loaded.registry, loaded.settings, drivers, 1, Arc::new(loaded.program));
         for module in kernel.registry.modules.clone() {
             let given = loaded.params.get(module.name).map_or(&[][..], |g| g);
