@@ -5,6 +5,7 @@
 mod auth;
 mod cancel;
 mod database;
+mod database_servers;
 mod demo;
 mod dialogs;
 mod fork;
