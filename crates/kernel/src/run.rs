@@ -33,8 +33,57 @@ pub fn run_frame(ctx: Box<Ctx>, frame: Frame, then: Then) {
     drive(ctx, frame, then);
 }
 
-/// Run a route that must not wait, on a borrowed context: branch routes, local routes and reply routes are in the middle
-/// of somebody's work. A function that would have to wait there gives -1, and the log says so.
+/// Run a route in the middle of a function's work, such as a branch_route inside `t_relay()`, and go on with `then` when it
+/// has ended. Where the route waits, the function waits.
+pub fn run_within<F>(ctx: &mut Ctx, program: &Arc<Program>, route: RouteId, then: F) -> Flow
+where
+    F: FnOnce(&mut Ctx, Outcome) -> Flow + 'static,
+{
+    within(ctx, Frame::new(program, route), then)
+}
+
+fn within<F>(ctx: &mut Ctx, mut frame: Frame, then: F) -> Flow
+where
+    F: FnOnce(&mut Ctx, Outcome) -> Flow + 'static,
+{
+    match frame.run(&mut View { ctx }) {
+        Step::Done(outcome) => {
+            ctx.dropped |= outcome.how == How::Drop;
+            then(ctx, outcome)
+        }
+        Step::Failed(error) => {
+            tracing::error!(target: "script", "{error}");
+            then(ctx, ABORTED)
+        }
+        Step::Wait(wait) => within_later(wait, frame, then),
+        Step::Async { .. } => {
+            tracing::error!(target: "script", "async() ends a route, and this one belongs to a function that goes on; call the function without it");
+            then(ctx, ABORTED)
+        }
+    }
+}
+
+fn within_later<F>(wait: Wait, mut frame: Frame, then: F) -> Flow
+where
+    F: FnOnce(&mut Ctx, Outcome) -> Flow + 'static,
+{
+    Flow::Wait(Box::pin(async move {
+        let resume = wait.await;
+        Resume::new(move |ctx| {
+            let flow = resume.run(ctx);
+            match finish(ctx, flow) {
+                Ok(finished) => {
+                    frame.resume(finished);
+                    within(ctx, frame, then)
+                }
+                Err(wait) => within_later(wait, frame, then),
+            }
+        })
+    }))
+}
+
+/// Run a route that only looks at a message, such as tm's `local_reply_route`, at once. A function that would have to wait
+/// gives -1 there, and the log says so.
 pub fn run_now(ctx: &mut Ctx, program: &Arc<Program>, route: RouteId) -> Outcome {
     let mut frame = Frame::new(program, route);
     loop {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use switchroom_calls::core::events;
+use switchroom_engine::transaction::BranchId;
 use switchroom_kernel::kernel::Drivers;
 use switchroom_kernel::load::{Source, load, reload};
 use switchroom_kernel::open::{Opening, block_on};
@@ -181,6 +182,12 @@ fn net_config(kernel: &Kernel, workers: usize) -> NetConfig {
     NetConfig {
         workers,
         shard_of: |raw, workers| {
+            // A reply to a request of ours knows where it is awaited: a request we made up has any Call-ID.
+            if raw.starts_with(b"SIP/2.0")
+                && let Some(shard) = BranchId::shard_of_reply(raw).filter(|s| usize::from(*s) < workers)
+            {
+                return Some(usize::from(shard));
+            }
             let id = switchroom_wire::sip::call_id_of(raw)?;
             Some((switchroom_wire::sip::call_id_hash(id) % workers as u64) as usize)
         },

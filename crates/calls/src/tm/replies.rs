@@ -16,7 +16,7 @@ use switchroom_script::vm::Outcome;
 use switchroom_wire::sip::{Edits, HeaderId, Message, Method, serialise};
 
 use super::state::{Armed, Reply, Tm, Transactions, Tx, TxEvent, handle, id};
-use super::{api, relay, step};
+use super::{api, relay, routes, step};
 
 /// Before any script: a retransmission gets the last reply again, and an ACK to a negative reply ends here.
 pub(super) fn absorb(ctx: &mut Ctx) -> Hooked {
@@ -326,6 +326,7 @@ pub(super) fn send_local(ctx: &mut Ctx, tx: Id, code: u16, bytes: Bytes) {
     count_final(&shard, code);
     shard.count(tm.stats.local, 1);
     note_sent(&shard, tx, code, true);
+    routes::inspect(&shard, tm.local_reply_route.as_deref(), &bytes, ctx.received);
     step(&shard, tx, |t, now, sink| t.core.send(now, code, bytes, sink));
 }
 

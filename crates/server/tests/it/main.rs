@@ -20,5 +20,6 @@ mod services;
 mod session;
 mod support;
 mod tcp;
+mod transactions;
 mod ua;
 mod waiting;
