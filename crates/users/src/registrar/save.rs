@@ -252,9 +252,15 @@ fn position(
     by_device: Option<&Push>,
 ) -> Option<usize> {
     if let (Some(push), Some(key)) = (by_device, wanted.push.key()) {
-        let same =
-            |c: &Contact| Uri::parse(c.uri()).ok().and_then(|u| push.key(&u)).is_some_and(|k| k == key);
-        return contacts.iter().position(same);
+        let parsed =
+            |c: &Contact| Uri::parse(c.uri()).ok().map(|u| (u.param("pn-provider").is_some(), push.key(&u)));
+        let same = |c: &Contact| parsed(c).and_then(|(_, k)| k).is_some_and(|k| k == key);
+        // What the same phone left here when it only asked which services there are.
+        let asked = |c: &Contact| {
+            matches!(parsed(c), Some((true, None))) && push.strip(c.uri()) == push.strip(&wanted.uri)
+        };
+        let found = contacts.iter().position(same);
+        return found.or_else(|| contacts.iter().position(asked));
     }
     let same_uri = |c: &Contact| {
         c.uri() == &wanted.uri[..]

@@ -152,7 +152,6 @@ impl Ids {
     }
 
     /// Tell that a push contact must be woken.
-    #[expect(clippy::too_many_arguments, reason = "one for each part of the event")]
     pub(super) fn refresh(
         &self,
         kernel: &Kernel,

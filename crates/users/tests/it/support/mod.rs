@@ -17,7 +17,8 @@ use switchroom_kernel::module::Module;
 use switchroom_kernel::open::Opening;
 use switchroom_kernel::ports::absent::Absent;
 use switchroom_kernel::ports::net::{
-    BoxFuture, Clock, ConnId, Handler, ListenSocket, Mail, Net, Outgoing, Packet, Post, Proto, SocketId, Spawn,
+    BoxFuture, Clock, ConnId, Handler, ListenSocket, Mail, Net, Outgoing, Packet, Post, Proto, SocketId,
+    Spawn,
 };
 use switchroom_kernel::ports::store::{
     Dialect, Query, Rows, SqlValue, Store, StoreDriver, StoreError, StoreOptions,
@@ -79,7 +80,7 @@ impl House {
         let kernel = Arc::new(kernel);
         let mailbox = Arc::new(Mailbox::default());
         kernel.set_post(mailbox.clone());
-        for module in kernel.registry.modules.iter().filter(|m| m.name != "usrloc") {
+        for module in &kernel.registry.modules {
             if let Some(live) = module.live {
                 live(&kernel);
             }
@@ -138,8 +139,7 @@ impl House {
 
     /// A statistic.
     pub fn stat(&self, name: &str) -> i64 {
-        let all = self.kernel.stats.all();
-        all.into_iter().find(|s| s.0 == name).map(|s| s.1).unwrap_or_else(|| panic!("no statistic {name}"))
+        self.kernel.stats.get(name).unwrap_or_else(|| panic!("no statistic {name}"))
     }
 
     /// The same where exactly one message, 100 aside, is expected.
