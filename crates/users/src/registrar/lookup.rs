@@ -22,6 +22,18 @@ pub(super) fn lookup(c: &mut Call<'_>) -> Flow {
     let uri = c.str(2).cloned();
     let ctx = &mut *c.ctx;
     let uri = uri.unwrap_or_else(|| ctx.ruri());
+    let registrar = ctx.shard.clone();
+    let registrar = registrar.kernel.state::<Registrar>();
+    // A GRUU means one phone; a temporary one hides whose (RFC 5627).
+    let gruu = match (&registrar.gruu, Uri::parse(&uri)) {
+        (Some(g), Ok(u)) => g.read(&u),
+        _ => None,
+    };
+    let (phone, uri) = match gruu {
+        Some((phone, Some(address))) => (Some(phone), Bytes::from([b"sip:", &address[..]].concat())),
+        Some((phone, None)) => (Some(phone), uri),
+        None => (None, uri),
+    };
     let mut key = match aor(ctx, &uri) {
         Ok(key) => key,
         Err(e) => {
@@ -47,7 +59,7 @@ pub(super) fn lookup(c: &mut Call<'_>) -> Flow {
             let agent = c.string(Field::UserAgent).to_ascii_lowercase();
             agent.contains(&ua.to_ascii_lowercase())
         });
-        method_fits && agent_fits
+        method_fits && agent_fits && phone.as_ref().is_none_or(|p| p.is(c))
     };
     let mut live = 0;
     let r = shard.kernel.state::<Registrar>();

@@ -1,6 +1,7 @@
 //! The registrar (RFC 3261 §10.3, RFC 3327): REGISTER into the location, and the location into destinations.
 
 mod flags;
+mod gruu;
 mod lookup;
 mod pn;
 mod query;
@@ -10,6 +11,7 @@ mod wake;
 use std::sync::Arc;
 use std::time::Duration;
 
+use switchroom_calls::core::state::Core;
 use switchroom_kernel::Kernel;
 use switchroom_kernel::context::Ctx;
 use switchroom_kernel::module::{EventDecl, Function, Module, Param, Statistic};
@@ -19,6 +21,7 @@ use switchroom_script::vm::VarAccess;
 use switchroom_wire::sip::Uri;
 
 use crate::usrloc::Location;
+use gruu::Gruu;
 
 /// The module.
 pub static MODULE: Module = Module {
@@ -46,7 +49,10 @@ pub static MODULE: Module = Module {
         Param::unset("sock_hdr_name", "Header that names the receiving socket"),
         Param::unset("mcontact_avp", "AVP that holds the Contact to save in a reply route"),
         Param::unset("attr_avp", "AVP that holds the free attribute of a contact"),
-        Param::unset("gruu_secret", "Secret of temporary GRUUs"),
+        Param::unset(
+            "gruu_secret",
+            "Secret that temporary GRUUs are made with; without it they end with the server",
+        ),
         Param::int("disable_gruu", "1", "No GRUU (RFC 5627)"),
         Param::int("max_contacts", "0", "Contacts per address of record; 0 for no limit"),
         Param::int("max_username_len", "64", "Longest user part"),
@@ -197,6 +203,8 @@ pub(crate) struct Registrar {
     accepted: StatId,
     rejected: StatId,
     push: Option<pn::Push>,
+    /// `None` with `disable_gruu`.
+    gruu: Option<Gruu>,
 }
 
 fn live(kernel: &Arc<Kernel>) {
@@ -236,6 +244,7 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
         accepted: o.stat("accepted_regs")?,
         rejected: o.stat("rejected_regs")?,
         push: pn::Push::open(o)?,
+        gruu: gruu(o)?,
     };
     let counters = wake::Counters {
         asked: o.stat("pn_asked")?,
@@ -248,9 +257,6 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
     let waiting = o.kernel.share::<wake::Waiting>().ok_or("the waiting were not kept")?;
     let help = "Requests that wait for a phone woken by push";
     o.kernel.stats.computed("registrar", "pn_waiting", help, move || waiting.len() as i64);
-    if !o.on("disable_gruu") {
-        return Err("GRUU is not available; leave disable_gruu at 1".into());
-    }
     for (name, value) in [
         ("max_expires", r.max_expires),
         ("max_contacts", r.max_contacts as u64),
@@ -276,6 +282,20 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The keys of temporary GRUUs: from `gruu_secret`, else new ones of this run.
+fn gruu(o: &Opening<'_>) -> Result<Option<Gruu>, String> {
+    if o.on("disable_gruu") {
+        return Ok(None);
+    }
+    if let Some(secret) = o.str("gruu_secret").filter(|s| !s.is_empty()) {
+        return Ok(Some(Gruu::new(secret.as_bytes())));
+    }
+    tracing::warn!("registrar: without gruu_secret, temporary GRUUs end with this run of the server");
+    let core = o.kernel.share::<Core>().ok_or("core is not loaded")?;
+    let secret: Vec<u8> = (0u8..4).flat_map(|i| core.digest(&[&b"gruu"[..], &[i]]).to_be_bytes()).collect();
+    Ok(Some(Gruu::new(&secret)))
 }
 
 /// The name of a table must be a plain word.

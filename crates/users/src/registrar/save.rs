@@ -8,6 +8,7 @@ use switchroom_script::vm::VarAccess;
 use switchroom_wire::sip::{HeaderId, Message, NameAddr, Uri, scan, uri_eq};
 
 use super::flags::{PathMode, SaveFlags};
+use super::gruu::Gruu;
 use super::pn::{self, Kind, NotSupported, Push};
 use super::{Registrar, aor};
 use crate::usrloc::contact::{Contact, Field, PUSH, Texts};
@@ -124,10 +125,13 @@ fn process(ctx: &mut Ctx, table: &str, flags: &SaveFlags, own_aor: Option<Bytes>
     let by_device = registrar.push.as_ref().filter(|_| flags.matching_mode.is_none());
     let mut announcement = Vec::new();
     let mut devices: Vec<(u64, u64)> = Vec::new();
-    let show_received = &registrar.received_param;
+    let to = msg.to().map(|t| t.uri).unwrap_or_default();
+    let gruu = registrar.gruu.as_ref().filter(|_| supports(&msg, b"gruu"));
+    let address = if gruu.is_some() { gruu_address(to) } else { Vec::new() };
+    let shown = Shown { received_param: &registrar.received_param, aor: &address, gruu };
     if matches!(request, Request::Fetch) {
         let list = table.read(&key, |r| match r {
-            Some(r) => print_contacts(&r.contacts, now, show_received),
+            Some(r) => print_contacts(&r.contacts, now, &shown),
             None => Vec::new(),
         });
         return Ok((Vec::new(), list));
@@ -186,15 +190,15 @@ fn process(ctx: &mut Ctx, table: &str, flags: &SaveFlags, own_aor: Option<Bytes>
                 }
             }
         }
-        let shown: Vec<u8> = match flags.only_request_contacts {
+        let list: Vec<u8> = match flags.only_request_contacts {
             true => {
                 let Request::Update(list) = &request else { return Ok(Vec::new()) };
                 let mine = contacts.iter().filter(|c| list.iter().any(|w| w.uri[..] == *c.uri()));
-                print_contacts(&mine.cloned().collect(), now, show_received)
+                print_contacts(&mine.cloned().collect(), now, &shown)
             }
-            false => print_contacts(contacts, now, show_received),
+            false => print_contacts(contacts, now, &shown),
         };
-        Ok(shown)
+        Ok(list)
     });
     let mut list = changed.value?;
     list.extend_from_slice(&announcement);
@@ -417,7 +421,7 @@ fn read_path(msg: &Message, flags: &SaveFlags) -> Result<Bytes, Refusal> {
     if flags.path == PathMode::Ignore || msg.header(HeaderId::Path).is_none() {
         return Ok(Bytes::new());
     }
-    if flags.path == PathMode::Strict && !supports_path(msg) {
+    if flags.path == PathMode::Strict && !supports(msg, b"path") {
         return Err(Refusal(420, "Extension Required", "Unsupported: path\r\n".into()));
     }
     let mut out = Vec::new();
@@ -430,9 +434,19 @@ fn read_path(msg: &Message, flags: &SaveFlags) -> Result<Bytes, Refusal> {
     Ok(out.into())
 }
 
-fn supports_path(msg: &Message) -> bool {
+/// `user@domain` of a URI.
+fn gruu_address(uri: &[u8]) -> Vec<u8> {
+    let Ok(uri) = Uri::parse(uri) else { return Vec::new() };
+    match uri.user {
+        Some(user) => [user, b"@", uri.host].concat(),
+        None => uri.host.to_vec(),
+    }
+}
+
+/// Whether Supported lists this option.
+fn supports(msg: &Message, option: &[u8]) -> bool {
     let mut options = msg.headers_of(HeaderId::Supported).flat_map(|h| scan::commas(h.value));
-    options.any(|o| o.eq_ignore_ascii_case(b"path"))
+    options.any(|o| o.eq_ignore_ascii_case(option))
 }
 
 /// `received` of the topmost Path URI, as a SIP URI.
@@ -480,8 +494,18 @@ pub(super) fn method_bit(name: &[u8]) -> u32 {
 
 // Answering -----------------------------------------------------------------------------------------------------------
 
+/// What else a Contact line of an answer shows.
+struct Shown<'a> {
+    /// Name of the parameter with the address the phone was seen at.
+    received_param: &'a str,
+    /// `user@domain`.
+    aor: &'a [u8],
+    /// Set when the phone understands GRUUs.
+    gruu: Option<&'a Gruu>,
+}
+
 /// `Contact: <uri>;q=0.5;expires=60;received="sip:..."`, all bindings in one line; empty without any.
-fn print_contacts(contacts: &Contacts, now: u64, received_param: &str) -> Vec<u8> {
+fn print_contacts(contacts: &Contacts, now: u64, shown: &Shown<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     for c in contacts.iter().filter(|c| c.is_live(now)) {
         out.extend_from_slice(if out.is_empty() { b"Contact: <" } else { b", <" });
@@ -497,7 +521,7 @@ fn print_contacts(contacts: &Contacts, now: u64, received_param: &str) -> Vec<u8
         let received = c.text(Field::Received);
         if !received.is_empty() {
             out.push(b';');
-            out.extend_from_slice(received_param.as_bytes());
+            out.extend_from_slice(shown.received_param.as_bytes());
             out.extend_from_slice(b"=\"");
             out.extend_from_slice(received);
             out.push(b'"');
@@ -511,6 +535,9 @@ fn print_contacts(contacts: &Contacts, now: u64, received_param: &str) -> Vec<u8
                 out.push(b'"');
                 out.extend_from_slice(instance);
                 out.push(b'"');
+            }
+            if let Some(gruu) = shown.gruu {
+                gruu.print(shown.aor, c, &mut out);
             }
         }
     }
@@ -529,7 +556,7 @@ fn accept(ctx: &mut Ctx, flags: &SaveFlags, contacts: &[u8]) {
     let mut headers = contacts.to_vec();
     if let Some(request) = ctx.request()
         && matches!(flags.path, PathMode::Lazy | PathMode::Strict)
-        && supports_path(request)
+        && supports(request, b"path")
     {
         for h in request.headers_of(HeaderId::Path) {
             headers.extend_from_slice(h.line);
