@@ -12,6 +12,7 @@ mod loss;
 mod malformed;
 mod manage;
 mod phones;
+mod pickup;
 mod proxies;
 mod register;
 mod restart;
