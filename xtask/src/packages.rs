@@ -9,6 +9,7 @@ use crate::run::cargo;
 const PACKAGES: &[(&str, &str)] = &[
     ("sip-tester", "sipp, which plays call flows against the running program"),
     ("baresip-core", "a real phone"),
+    ("openssl", "keys of push services"),
     ("sqlite3", "reading databases beside the program"),
 ];
 

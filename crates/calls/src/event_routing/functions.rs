@@ -4,13 +4,13 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use switchroom_kernel::Kernel;
 use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, TRUE, TxHandle, wait};
 use switchroom_kernel::events::{Event, EventId};
 use switchroom_kernel::module::Prepared;
 use switchroom_kernel::oneshot;
 use switchroom_kernel::registry::Registry;
 use switchroom_kernel::run::{print_format, run_frame};
+use switchroom_kernel::{Kernel, Shard};
 use switchroom_script::names::{RouteType, StaticArg};
 use switchroom_script::vm::{Frame, Index, VarAccess};
 use switchroom_script::{Program, RouteId, Template, Value, Variable};
@@ -194,7 +194,9 @@ pub(super) fn notify_on_event(c: &mut Call<'_>) -> Flow {
     let store = shard.kernel.state::<Arc<Subscriptions>>().clone();
     let tx = c.ctx.tx;
     let action = Action::Notify { worker: shard.worker, program, route, tx };
-    match store.add(&shard.kernel, event, &name, filters, until, action) {
+    let call_id = traced_call(c.ctx);
+    note_wait(&shard, &call_id, &name, &filters, seconds, Some(&route_name));
+    match store.add(&shard.kernel, event, &name, filters, until, action, call_id) {
         Some(id) => {
             if tx.is_some() {
                 tm::api::watch(c.ctx, Rc::new(EndsWith { store, id }));
@@ -215,7 +217,9 @@ pub(super) fn wait_for_event(c: &mut Call<'_>) -> Flow {
     let shard = c.ctx.shard.clone();
     let store = shard.kernel.state::<Arc<Subscriptions>>().clone();
     let (sender, receiver) = oneshot::channel();
-    if store.add(&shard.kernel, event, &name, filters, until, Action::Wake(sender)).is_none() {
+    let call_id = traced_call(c.ctx);
+    note_wait(&shard, &call_id, &name, &filters, seconds, None);
+    if store.add(&shard.kernel, event, &name, filters, until, Action::Wake(sender), call_id).is_none() {
         tracing::error!("wait_for_event(): too many subscriptions");
         return FALSE;
     }
@@ -227,6 +231,33 @@ pub(super) fn wait_for_event(c: &mut Call<'_>) -> Flow {
         }
         None => Flow::Value(-2),
     })
+}
+
+/// Call-ID of the request that subscribes, when calls are traced.
+fn traced_call(ctx: &Ctx) -> Box<[u8]> {
+    let traced = ctx.shard.kernel.trace.on() && !ctx.dummy;
+    ctx.request().filter(|_| traced).map(|r| r.call_id().into()).unwrap_or_default()
+}
+
+fn note_wait(
+    shard: &Shard,
+    call_id: &[u8],
+    event: &str,
+    filters: &[Filter],
+    seconds: Option<i64>,
+    route: Option<&str>,
+) {
+    shard.kernel.note_call(Some(shard.worker), call_id, "waits", || {
+        let mut text = format!("for {event}");
+        for f in filters {
+            text.push_str(&format!(" {}={}", f.key, f.pattern));
+        }
+        text.push_str(&format!(", {} s", seconds.unwrap_or(0)));
+        if let Some(route) = route {
+            text.push_str(&format!(", then route[{route}]"));
+        }
+        text
+    });
 }
 
 fn put_avps(ctx: &mut Ctx, event: &Event) {

@@ -43,6 +43,8 @@ struct Subscription {
     kept_under: Option<usize>,
     expires: Instant,
     action: Action,
+    /// Of the request that subscribed; empty unless calls are traced.
+    call_id: Box<[u8]>,
 }
 
 #[derive(Default)]
@@ -82,6 +84,7 @@ impl Subscriptions {
         filters: Vec<Filter>,
         expires: Instant,
         action: Action,
+        call_id: Box<[u8]>,
     ) -> Option<u64> {
         let id = self.serial.fetch_add(1, Ordering::Relaxed);
         let mut inner = self.inner.lock();
@@ -96,7 +99,7 @@ impl Subscriptions {
         let kept_under = inner.by_event.entry(event).or_default().add(id, &filters);
         inner.by_time.insert((expires, id));
         let name = name.to_owned();
-        inner.all.insert(id, Subscription { event, name, filters, kept_under, expires, action });
+        inner.all.insert(id, Subscription { event, name, filters, kept_under, expires, action, call_id });
         Some(id)
     }
 
@@ -117,6 +120,9 @@ impl Subscriptions {
             }
         }
         kernel.stats.add_outside(self.counters.expired, gone.len() as i64);
+        for s in &gone {
+            kernel.note_call(None, &s.call_id, "expired", || format!("the wait for {}", s.name));
+        }
     }
 
     /// For the command.
@@ -152,6 +158,7 @@ impl Subscriptions {
                 if s.expires <= now || !s.filters.iter().all(|f| f.passes(event)) {
                     continue;
                 }
+                kernel.note_call(None, &s.call_id, "event", || describe(event));
                 match &s.action {
                     Action::Notify { worker, program, route, tx } => {
                         notify.push((*worker, program.clone(), *route, *tx));
@@ -173,6 +180,18 @@ impl Subscriptions {
             deliver(kernel, worker, program, route, tx, event.clone());
         }
     }
+}
+
+/// `E_UL_CONTACT_INSERT aor=bob uri=sip:...`
+fn describe(event: &Event) -> String {
+    let mut text = event.name.to_string();
+    for (name, value) in &event.attrs {
+        let value = value.to_bytes().unwrap_or_default();
+        if !value.is_empty() {
+            text.push_str(&format!(" {name}={}", String::from_utf8_lossy(&value)));
+        }
+    }
+    text
 }
 
 impl Inner {

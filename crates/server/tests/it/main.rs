@@ -4,6 +4,7 @@
 
 mod auth;
 mod cancel;
+mod cloud;
 mod database;
 mod demo;
 mod dialogs;
@@ -14,6 +15,7 @@ mod manage;
 mod phones;
 mod pickup;
 mod proxies;
+mod push;
 mod register;
 mod restart;
 mod script;

@@ -20,7 +20,6 @@ route[call] {
     t_newtran();
     t_wait_for_new_branches();
     $avp(waits) = "group=sales";
-    $avp(waits) = "call=*";
     notify_on_event("E_PICKUP", $avp(waits), "hand_over", 30);
     $avp(directed) = "callee=" + $rU;
     notify_on_event("E_PICKUP", $avp(directed), "hand_over", 30);
@@ -32,10 +31,13 @@ route[pick_up] {
     t_newtran();
     $avp(mine) = "call=" + $ci;
     notify_on_event("E_PICKUP_TOLD", $avp(mine), "told", 5);
-    $var(callee) = $(rU{s.substr,2,0});
-    $avp(names) = "group";    $avp(values) = "sales";
-    if ($var(callee) != "") {
-        $avp(names) := "callee"; $avp(values) := $var(callee);
+    # Both are always there: an attribute that an event lacks holds nobody back.
+    if ($(rU{s.len}) > 2) {
+        $avp(names) = "group";  $avp(values) = "none";
+        $avp(names) = "callee"; $avp(values) = $(rU{s.substr,2,0});
+    } else {
+        $avp(names) = "group";  $avp(values) = "sales";
+        $avp(names) = "callee"; $avp(values) = "none";
     }
     $avp(names) = "uri";      $avp(values) = $(ct.fields(uri));
     $avp(names) = "received"; $avp(values) = "";

@@ -60,6 +60,8 @@ struct UnderWay {
     call_id: String,
     /// It became useless.
     over: Option<String>,
+    /// The device registered while it was sent.
+    awake: bool,
     /// Tells a later push of the same device from this one.
     serial: u64,
 }
@@ -109,7 +111,7 @@ impl Pushes {
         }
         let serial = {
             let mut table = self.under_way.lock();
-            if table.all.get(&job.device).is_some_and(|u| u.over.is_none()) {
+            if table.all.get(&job.device).is_some_and(|u| u.over.is_none() && !u.awake) {
                 kernel.stats.add_outside(self.counters.coalesced, 1);
                 return true;
             }
@@ -120,7 +122,8 @@ impl Pushes {
             }
             table.serial += 1;
             let serial = table.serial;
-            let new = UnderWay { stage: Stage::Sending, call_id: job.call_id.clone(), over: None, serial };
+            let call_id = job.call_id.clone();
+            let new = UnderWay { stage: Stage::Sending, call_id, over: None, awake: false, serial };
             table.all.insert(job.device.clone(), new);
             serial
         };
@@ -158,8 +161,10 @@ impl Pushes {
     /// A device has registered: the next push of it is a new one.
     pub fn awake(&self, device: &Device) {
         let mut table = self.under_way.lock();
-        if table.all.get(device).is_some_and(|u| u.stage == Stage::Waking) {
-            table.all.remove(device);
+        match table.all.get_mut(device) {
+            Some(u) if u.stage == Stage::Sending => u.awake = true,
+            Some(_) => drop(table.all.remove(device)),
+            None => {}
         }
     }
 
@@ -168,14 +173,14 @@ impl Pushes {
         let over = {
             let mut table = self.under_way.lock();
             let Some(mine) = table.all.get_mut(&job.device).filter(|u| u.serial == serial) else { return };
-            match (sent, mine.over.take()) {
+            match (sent && !mine.awake, mine.over.take()) {
                 (true, None) => {
                     mine.stage = Stage::Waking;
                     None
                 }
-                (_, over) => {
+                (asleep, over) => {
                     table.all.remove(&job.device);
-                    over.filter(|_| sent)
+                    over.filter(|_| asleep)
                 }
             }
         };
@@ -195,7 +200,7 @@ impl Pushes {
     fn is_over(&self, job: &Job, serial: Option<u64>) -> bool {
         let Some(serial) = serial else { return false };
         let table = self.under_way.lock();
-        table.all.get(&job.device).is_none_or(|u| u.serial != serial || u.over.is_some())
+        table.all.get(&job.device).is_none_or(|u| u.serial != serial || u.over.is_some() || u.awake)
     }
 
     /// Try until it is taken, refused, useless, or too late. True when it was taken.
@@ -262,12 +267,18 @@ impl Pushes {
         kernel.stats.add_outside(p.ms, took.as_millis() as i64);
         kernel.stats.add_outside(p.answers, 1);
         p.longest.fetch_max(took.as_micros() as u64, Relaxed);
+        kernel.note_call(None, job.call_id.as_bytes(), "push", || {
+            let what = if job.what == What::Wake { "wake" } else { "cancel" };
+            format!("{what} by {}: {} after {} ms", p.service.name(), answer.status, took.as_millis())
+        });
         Ok(p.service.verdict(&answer))
     }
 
     fn give_up(&self, kernel: &Kernel, p: &Provider, job: &Job, why: &str) -> bool {
         kernel.stats.add_outside(p.failed, 1);
         tracing::warn!("a push by {} for {} failed: {why}", p.service.name(), text(&job.aor));
+        let note = || format!("by {} failed: {why}", p.service.name());
+        kernel.note_call(None, job.call_id.as_bytes(), "push", note);
         false
     }
 

@@ -128,6 +128,7 @@ impl Waiting {
         }
         kernel.stats.add_outside(self.counters.asleep, gone.len() as i64);
         for w in gone {
+            note(kernel, None, &w.told[3], "asleep", &w.told[2]);
             if let Then::Join { tx, holds: true } = w.then {
                 kernel.on_worker(w.worker, move |shard| tm::await_no_more(shard, tx));
             }
@@ -161,6 +162,8 @@ impl Waiting {
             list.iter().find(is_it).cloned()
         });
         for w in found {
+            let uri = contact.as_ref().map_or(&[][..], |c| c.uri());
+            note(kernel, None, &w.told[3], "registered", uri);
             match w.then {
                 Then::Resume(sender) => sender.send(()),
                 Then::Join { tx, .. } => {
@@ -272,10 +275,16 @@ pub(super) fn wake(
             return -3;
         };
         shard.count(waiting.counters.asked, 1);
+        note(&shard.kernel, Some(shard.worker), &call_id, "waits", contact.uri());
         tm::watch(ctx, Rc::new(EndsWith { id }));
         api::ask_refresh(&shard.kernel, Some(shard.worker), &place, aor, contact, &reason, &call_id);
     }
     1
+}
+
+/// A line of the call's story.
+fn note(kernel: &Kernel, worker: Option<usize>, call_id: &[u8], kind: &'static str, uri: &[u8]) {
+    kernel.note_call(worker, call_id, kind, || format!("the phone {}", String::from_utf8_lossy(uri)));
 }
 
 fn told(table: &str, aor: &[u8], contact: &Contact, call_id: &[u8]) -> [Bytes; 4] {
