@@ -1,5 +1,6 @@
 //! The floor of users through the whole house: pages, scripts, registrations, and calls that wait for them.
 
+mod dtmf;
 mod pages;
 mod permissions;
 mod routing;
