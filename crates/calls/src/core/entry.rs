@@ -23,7 +23,9 @@ use super::state::Core;
 pub fn packet(shard: &Rc<Shard>, packet: Packet) {
     let received = Received { socket: packet.socket, peer: packet.peer, conn: packet.conn };
     let core = shard.kernel.state::<Core>();
-    match Message::parse(packet.data) {
+    // A request is read as strictly as RFC 3261 §16.3 asks before any script sees it; replies are passed on as they come.
+    let read = Message::parse(packet.data).and_then(|m| if m.is_request() { m.check() } else { Ok(m) });
+    match read {
         Ok(msg) if msg.is_request() => {
             shard.count(core.stats.rcv_requests, 1);
             note(shard, &msg, &received);
