@@ -4,7 +4,9 @@
 
 mod auth;
 mod cancel;
+mod cdr;
 mod cloud;
+mod crowd;
 mod database;
 mod demo;
 mod dialogs;
