@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use switchroom_script::names::{Prepared, RouteType};
 use switchroom_script::vm::{
-    Args, AssignOp, CallMode, Finished, Frame, Host, How, LaunchJob, Outcome, Position, Step, VarAccess,
+    Args, AssignOp, CallMode, Finished, Frame, Host, How, LaunchJob, Outcome, Position, Step, TraceStep,
+    VarAccess,
 };
 use switchroom_script::{Program, RouteId, Template, Value};
 
@@ -33,29 +34,67 @@ pub fn run_frame(ctx: Box<Ctx>, frame: Frame, then: Then) {
     drive(ctx, frame, then);
 }
 
-/// Run a route that must not wait, on a borrowed context: branch routes, local routes and reply routes are in the middle
-/// of somebody's work. A function that would have to wait there gives -1, and the log says so.
-pub fn run_now(ctx: &mut Ctx, program: &Arc<Program>, route: RouteId) -> Outcome {
-    let mut frame = Frame::new(program, route);
-    loop {
-        match frame.run(&mut View { ctx }) {
-            Step::Done(outcome) => {
-                ctx.dropped |= outcome.how == How::Drop;
-                return outcome;
-            }
-            Step::Failed(error) => {
-                tracing::error!(target: "script", "{error}");
-                return ABORTED;
-            }
-            Step::Wait(_) => {
-                tracing::error!(target: "script", "a function that waits was called where the route cannot wait");
-                frame.resume(Finished::Value(-1));
-            }
-            Step::Async { .. } => {
-                tracing::error!(target: "script", "async() was used where the route cannot wait");
-                return ABORTED;
-            }
+/// Run a route in the middle of a function's own work (a branch route inside `t_relay()`), then go on with `then`. When
+/// the route waits, so does the function.
+pub fn run_within(
+    ctx: &mut Ctx,
+    mut frame: Frame,
+    then: impl FnOnce(&mut Ctx, Outcome) -> Flow + 'static,
+) -> Flow {
+    match frame.run(&mut View { ctx }) {
+        Step::Done(outcome) => {
+            ctx.dropped |= outcome.how == How::Drop;
+            then(ctx, outcome)
         }
+        Step::Failed(error) => {
+            tracing::error!(target: "script", "{error}");
+            then(ctx, ABORTED)
+        }
+        Step::Wait(wait) => Flow::Wait(Box::pin(async move {
+            let resume = wait.await;
+            Resume::new(move |ctx| {
+                let flow = resume.run(ctx);
+                within_resumed(ctx, frame, flow, then)
+            })
+        })),
+        Step::Async { wait, resume: route, timeout } => {
+            let wait = with_timeout(wait, &ctx.shard, timeout);
+            let frame = Frame::new(frame.program(), route);
+            Flow::Wait(Box::pin(async move {
+                let resume = wait.await;
+                Resume::new(move |ctx| {
+                    let flow = resume.run(ctx);
+                    let code = match poll_once(ctx, flow) {
+                        Flow::Value(v) => v,
+                        Flow::Exit | Flow::Drop => 0,
+                        wait @ Flow::Wait(_) => return within_resumed(ctx, frame, wait, then),
+                    };
+                    run_within(ctx, frame.with_code(code), then)
+                })
+            }))
+        }
+    }
+}
+
+/// A function inside such a route is done, or waits for something more.
+fn within_resumed(
+    ctx: &mut Ctx,
+    mut frame: Frame,
+    flow: Flow,
+    then: impl FnOnce(&mut Ctx, Outcome) -> Flow + 'static,
+) -> Flow {
+    match finish(ctx, flow) {
+        Ok(finished) => {
+            frame.resume(finished);
+            run_within(ctx, frame, then)
+        }
+        Err(wait) => Flow::Wait(Box::pin(async move {
+            let resume = wait.await;
+            Resume::new(move |ctx| {
+                let flow = resume.run(ctx);
+                within_resumed(ctx, frame, flow, then)
+            })
+        })),
     }
 }
 
@@ -229,6 +268,16 @@ impl Host for View<'_> {
 
     fn error(&mut self, at: Position<'_>, text: &str) {
         tracing::warn!(target: "script", "{at}: {text}");
+    }
+
+    fn tracing(&self) -> bool {
+        self.ctx.trace.is_some()
+    }
+
+    fn step(&mut self, step: &TraceStep<'_>) {
+        if let Some(tracer) = self.ctx.trace.clone() {
+            tracer.step(self.ctx, step);
+        }
     }
 
     fn expand(&mut self, text: &[u8]) -> Value {

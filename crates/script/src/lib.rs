@@ -22,5 +22,6 @@ pub use diag::{Diagnostic, Severity};
 pub use parse::{Ast, parse, parse_file};
 pub use program::{CallInfo, Limits, Program, RouteId, RouteInfo};
 pub use source::{DiskLoader, Loader, NoLoader};
+pub use transform::names as transformations;
 pub use transform::subst::{Piece, Subst};
 pub use value::Value;

@@ -33,6 +33,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Print completions for a shell
     Completions(CompletionArgs),
+    /// The manual of a function, variable, parameter, event, command, statistic or module
+    Doc(DocArgs),
 }
 
 /// `switchroom run`
@@ -179,6 +181,16 @@ pub struct DemoArgs {
 pub struct CompletionArgs {
     /// Shell
     pub shell: clap_complete::Shell,
+}
+
+/// `switchroom doc`
+#[derive(Args, Clone, Debug)]
+pub struct DocArgs {
+    /// Name: `t_relay`, `$ru`, `usrloc`, `usrloc.db_url`, `{s.len}`
+    pub name: Option<String>,
+    /// Print everything there is, one line each
+    #[arg(long)]
+    pub table: bool,
 }
 
 /// Print completions.

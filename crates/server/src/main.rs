@@ -6,9 +6,11 @@ mod cli;
 mod database;
 mod default_script;
 mod demo;
+mod doc;
 mod house;
 mod logging;
 mod manage;
+mod manual;
 mod ready;
 mod run;
 mod sockets;
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         cli::Command::Init(args) => default_script::init(&args),
         cli::Command::Demo(args) => demo::demo(&args),
         cli::Command::Completions(args) => cli::completions(&args),
+        cli::Command::Doc(args) => doc::doc(&args),
     };
     match result {
         Ok(code) => code,

@@ -7,6 +7,7 @@ pub mod cachedb_local;
 pub mod cfgutils;
 pub mod dialplan;
 pub mod exec;
+pub mod gflags;
 pub mod group;
 pub mod json;
 pub mod mathops;
@@ -27,6 +28,7 @@ pub static MODULES: &[&Module] = &[
     &cfgutils::MODULE,
     &dialplan::MODULE,
     &exec::MODULE,
+    &gflags::MODULE,
     &group::MODULE,
     &json::MODULE,
     &mathops::MODULE,

@@ -7,17 +7,18 @@ use smallvec::SmallVec;
 use switchroom_engine::proxy::{self, NewBranch};
 use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, Received, TRUE, Target};
 use switchroom_kernel::ports::net::SocketId;
-use switchroom_kernel::run::run_now;
+use switchroom_kernel::run::run_route;
 use switchroom_kernel::shard::Shard;
 use switchroom_script::Value;
 use switchroom_script::names::RouteType;
+use switchroom_script::vm::Outcome;
 use switchroom_wire::sip::request::Builder;
 use switchroom_wire::sip::{Message, NameAddr, Uri};
 
 use super::relay::Writing;
 use super::state::{Destination, Tm, Transactions, Tx, handle};
 use super::step;
-use crate::core::locate::{Hops, Located, locate};
+use crate::core::locate::{Hop, Hops, Located, locate};
 use crate::core::send;
 use crate::core::state::{Core, push_hex};
 
@@ -120,23 +121,33 @@ fn send_to(shard: &Rc<Shard>, r: Request, mut hops: Hops, on_final: OnFinal) {
         ctx.avps.push(name, value);
     }
     let program = shard.kernel.program.load_full();
-    if let Some(route) = program.find(RouteType::Local, None) {
-        run_now(&mut ctx, &program, route);
-        if ctx.dropped {
-            return on_final(shard, 477, None);
+    match program.find(RouteType::Local, None) {
+        Some(route) => {
+            ctx.add_note(Leaving { hop, more: hops, socket, on_final });
+            run_route(ctx, &program, route, local_routed);
         }
+        None => start(shard, ctx, hop, hops, socket, on_final),
     }
-    start(shard, ctx, hop, hops, socket, on_final);
 }
 
-fn start(
-    shard: &Rc<Shard>,
-    mut ctx: Box<Ctx>,
-    hop: crate::core::locate::Hop,
+/// What is known of a request of our own while its local_route runs.
+struct Leaving {
+    hop: Hop,
     more: Hops,
     socket: SocketId,
     on_final: OnFinal,
-) {
+}
+
+fn local_routed(mut ctx: Box<Ctx>, _: Outcome) {
+    let Some(leaving) = ctx.take_note::<Leaving>() else { return };
+    let shard = ctx.shard.clone();
+    if ctx.dropped {
+        return (leaving.on_final)(&shard, 477, None);
+    }
+    start(&shard, ctx, leaving.hop, leaving.more, leaving.socket, leaving.on_final);
+}
+
+fn start(shard: &Rc<Shard>, mut ctx: Box<Ctx>, hop: Hop, more: Hops, socket: SocketId, on_final: OnFinal) {
     let tm = shard.kernel.state::<Tm>();
     let part = shard.part::<Transactions>();
     let invite = ctx.msg.method() == switchroom_wire::sip::Method::Invite;

@@ -8,9 +8,10 @@ use switchroom_engine::proxy::{self, AddError, NewBranch};
 use switchroom_engine::transaction::{BranchId, Id, key};
 use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, LateEdit, Leaving, TRUE, Target, wait};
 use switchroom_kernel::ports::net::{BoxFuture, Proto, SocketId};
-use switchroom_kernel::run::run_now;
+use switchroom_kernel::run::run_within;
 use switchroom_kernel::shard::Shard;
 use switchroom_script::names::RouteType;
+use switchroom_script::vm::Frame;
 use switchroom_wire::sip::{Edits, HeaderId, Message, Method, Uri, serialise};
 
 use super::routes::{Arming, BranchArming};
@@ -221,18 +222,50 @@ pub(super) fn t_relay(c: &mut Call<'_>) -> Flow {
 
 /// Send the request to all of `targets`.
 fn relay_targets(ctx: &mut Ctx, tx: Id, targets: SmallVec<[Target; 2]>, flags: RelayFlags) -> Flow {
-    let mut planned: SmallVec<[Plan; 2]> = SmallVec::new();
+    plan_branches(
+        ctx,
+        tx,
+        Planning { targets: targets.into_iter(), planned: SmallVec::new(), number: 0 },
+        flags,
+    )
+}
+
+/// How far the branches of one `t_relay()` have come.
+struct Planning {
+    targets: smallvec::IntoIter<[Target; 2]>,
+    planned: SmallVec<[Plan; 2]>,
+    number: usize,
+}
+
+/// Run the branch route for each target in turn; it may wait, and then `t_relay()` waits with it.
+fn plan_branches(ctx: &mut Ctx, tx: Id, mut planning: Planning, flags: RelayFlags) -> Flow {
+    let armed = ctx.shard.clone().part::<Transactions>().with(tx, |t| t.on_branch.clone());
+    let Some(armed) = armed else { return failed(ctx, flags, -3) };
+    let Some(armed) = armed else {
+        let plain = |target| Plan { target, edits: None, on_reply: None, hops: Hops::new() };
+        planning.planned.extend(planning.targets.by_ref().map(plain));
+        return find_hops(ctx, tx, planning.planned, flags);
+    };
+    let Some(target) = planning.targets.next() else { return find_hops(ctx, tx, planning.planned, flags) };
+    let number = planning.number;
+    planning.number += 1;
+    branch_route(ctx, tx, &armed, target, number, move |ctx, plan| {
+        planning.planned.extend(plan);
+        plan_branches(ctx, tx, planning, flags)
+    })
+}
+
+/// Find out where each branch goes, then send them all.
+fn find_hops(ctx: &mut Ctx, tx: Id, mut planned: SmallVec<[Plan; 2]>, flags: RelayFlags) -> Flow {
     let mut waits: Vec<(usize, BoxFuture<Hops>)> = Vec::new();
     let shard = ctx.shard.clone();
-    for (i, target) in targets.into_iter().enumerate() {
-        let Some(mut plan) = branch_route(ctx, tx, target, i) else { continue };
+    for (i, plan) in planned.iter_mut().enumerate() {
         let uri = next_hop_of(ctx, &plan.target);
         match Uri::parse(&uri).map(|u| locate(&shard.kernel, &u, None)) {
             Ok(Located::Now(hops)) => plan.hops = hops,
-            Ok(Located::Wait(future)) => waits.push((planned.len(), future)),
+            Ok(Located::Wait(future)) => waits.push((i, future)),
             Err(_) => {}
         }
-        planned.push(plan);
     }
     if waits.is_empty() {
         return add_all(ctx, tx, planned, flags);
@@ -263,14 +296,16 @@ fn next_hop_of(ctx: &Ctx, target: &Target) -> Bytes {
     }
 }
 
-/// Run the branch route for one target; `None` when it was dropped.
-fn branch_route(ctx: &mut Ctx, tx: Id, target: Target, number: usize) -> Option<Plan> {
-    let shard = ctx.shard.clone();
-    let part = shard.part::<Transactions>();
-    let (armed, count) = part.with(tx, |tx| (tx.on_branch.clone(), tx.core.branches().len()))?;
-    let Some(armed) = armed else {
-        return Some(Plan { target, edits: None, on_reply: None, hops: Hops::new() });
-    };
+/// Run the branch route for one target; `then` gets no plan when it was dropped.
+fn branch_route(
+    ctx: &mut Ctx,
+    tx: Id,
+    armed: &Armed,
+    target: Target,
+    number: usize,
+    then: impl FnOnce(&mut Ctx, Option<Plan>) -> Flow + 'static,
+) -> Flow {
+    let count = ctx.shard.part::<Transactions>().with(tx, |t| t.core.branches().len()).unwrap_or(0);
     let base_edits = ctx.edits.clone();
     let base_late = ctx.late_edits.clone();
     let base_target = std::mem::replace(&mut ctx.target, target);
@@ -278,17 +313,19 @@ fn branch_route(ctx: &mut Ctx, tx: Id, target: Target, number: usize) -> Option<
     ctx.route = RouteType::Branch;
     ctx.branch = Some((count + number) as u16);
     ctx.dropped = false;
-    run_now(ctx, &armed.program, armed.route);
-    let dropped = ctx.dropped;
-    (ctx.route, ctx.branch, ctx.dropped) = base;
-    let mut target = std::mem::replace(&mut ctx.target, base_target);
-    let edits = std::mem::replace(&mut ctx.edits, base_edits);
-    ctx.late_edits = base_late;
-    let on_reply = ctx.take_note::<BranchArming>().and_then(|n| n.0);
-    if target.uri.is_none() {
-        target.uri = Some(ctx.ruri());
-    }
-    (!dropped).then(|| Plan { target, edits: Some(Box::new(edits)), on_reply, hops: Hops::new() })
+    run_within(ctx, Frame::new(&armed.program, armed.route), move |ctx, _| {
+        let dropped = ctx.dropped;
+        (ctx.route, ctx.branch, ctx.dropped) = base;
+        let mut target = std::mem::replace(&mut ctx.target, base_target);
+        let edits = std::mem::replace(&mut ctx.edits, base_edits);
+        ctx.late_edits = base_late;
+        let on_reply = ctx.take_note::<BranchArming>().and_then(|n| n.0);
+        if target.uri.is_none() {
+            target.uri = Some(ctx.ruri());
+        }
+        let plan = Plan { target, edits: Some(Box::new(edits)), on_reply, hops: Hops::new() };
+        then(ctx, (!dropped).then_some(plan))
+    })
 }
 
 fn add_all(ctx: &mut Ctx, tx: Id, planned: SmallVec<[Plan; 2]>, flags: RelayFlags) -> Flow {
@@ -310,6 +347,7 @@ fn add_all(ctx: &mut Ctx, tx: Id, planned: SmallVec<[Plan; 2]>, flags: RelayFlag
 fn add_one(ctx: &mut Ctx, tx: Id, plan: Plan, no_failover: bool) -> Result<(), i64> {
     let shard = ctx.shard.clone();
     let mut hops = plan.hops;
+    shard.kernel.state::<Core>().blacklists.filter(ctx, &mut hops);
     if hops.is_empty() {
         return Err(-4);
     }
@@ -495,15 +533,19 @@ pub(super) fn inject(
             }
         });
     };
+    injected(ctx, flow, finish)
+}
+
+/// Hold the context of injected branches until their routes and names are done.
+fn injected(mut ctx: Box<Ctx>, flow: Flow, finish: impl FnOnce(&Rc<Shard>) + 'static) -> Flow {
     match flow {
         Flow::Wait(future) => wait(future, move |_, resume| {
             let flow = resume.run(&mut ctx);
-            finish(&ctx.shard.clone());
-            flow
+            injected(ctx, flow, finish)
         }),
         Flow::Value(v) if v < 0 => Flow::Value(-3),
         other => {
-            finish(shard);
+            finish(&ctx.shard.clone());
             other
         }
     }

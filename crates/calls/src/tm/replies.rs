@@ -17,6 +17,7 @@ use switchroom_wire::sip::{Edits, HeaderId, Message, Method, serialise};
 
 use super::state::{Armed, Reply, Tm, Transactions, Tx, TxEvent, handle, id};
 use super::{api, relay, step};
+use crate::core::state::Core;
 
 /// Before any script: a retransmission gets the last reply again, and an ACK to a negative reply ends here.
 pub(super) fn absorb(ctx: &mut Ctx) -> Hooked {
@@ -210,6 +211,11 @@ fn send_to_branch(shard: &Rc<Shard>, tx: Id, branch: usize, data: Bytes, token: 
         Some((d.socket, d.hop.addr, d.conn))
     });
     let Some((socket, peer, conn)) = to.flatten() else { return };
+    let again = || {
+        let proto = shard.kernel.socket(socket).filter(|s| s.proto.reliable())?.proto;
+        shard.kernel.state::<Core>().aliases.find(proto, peer)
+    };
+    let conn = conn.or_else(again);
     shard.net.send(Outgoing { data, socket, peer, conn, no_new_conn: false, token });
 }
 

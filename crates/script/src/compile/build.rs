@@ -153,10 +153,11 @@ impl Compiler<'_> {
             return None;
         };
         if let Some(today) = info.renamed_to {
-            self.warn(
+            self.warn_fix(
                 call.name.span,
                 format!("`{name}()` is an older name"),
-                format!("today it is `{today}`"),
+                format!("today it is `{today}()`"),
+                today,
             );
             self.program.functions.insert(today.trim_end_matches("()").into(), info.id);
         }

@@ -160,8 +160,10 @@ pub struct LoadModule {
     pub path: String,
     /// Last component without `.so`.
     pub name: String,
-    /// Where.
+    /// Where its name is.
     pub span: Span,
+    /// The whole line.
+    pub whole: Span,
 }
 
 /// `modparam("module", "param", value)`
@@ -179,6 +181,8 @@ pub struct ModParam {
     pub module_span: Span,
     /// Where the value is.
     pub value_span: Span,
+    /// The whole line.
+    pub whole: Span,
 }
 
 impl ModParam {

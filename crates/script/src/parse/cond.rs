@@ -191,23 +191,32 @@ impl Parser<'_> {
             self.bump();
         }
         let span = span.to(self.last);
-        self.warn(span, format!("`{word}` is the older form of a variable"), format!("write `{today}`"));
         Ok(Some(VarText { text: today.into(), span }))
     }
 
     fn old_comparison(&mut self, left: VarText, span: Span) -> Parsed<Cond> {
-        let op = match self.cmp_op() {
-            Some(op) => op,
-            None if self.is_op("=") => {
-                self.warn(self.token.span, "one `=` in a comparison", "write `==`");
-                CmpOp::Eq
-            }
-            None => return Ok(Cond::Var(left)),
+        let (word, today, at) = (self.text(left.span), left.text.clone(), left.span);
+        let old = |p: &mut Self| {
+            let message = format!("`{word}` is the older form of a variable");
+            p.warn_fix(at, message, format!("write `{today}`"), at, today.clone());
         };
-        self.bump();
+        let op = match self.cmp_op() {
+            Some(op) => Some(op),
+            None if self.is_op("=") => None,
+            None => {
+                old(self);
+                return Ok(Cond::Var(left));
+            }
+        };
+        let sign = self.bump().span;
         if self.word() != Some("myself") {
-            return self.comparison(left, op, span);
+            old(self);
+            if op.is_none() {
+                self.warn_fix(sign, "one `=` in a comparison", "write `==`", sign, "==");
+            }
+            return self.comparison(left, op.unwrap_or(CmpOp::Eq), span);
         }
+        let op = op.unwrap_or(CmpOp::Eq);
         let at = self.bump().span;
         let host = match left.text.as_str() {
             "$fu" => "$fd",
@@ -216,7 +225,15 @@ impl Parser<'_> {
             "$socket_in(ip)" => "$socket_in(ip)",
             _ => "$rd",
         };
-        self.warn(at, "`myself` is an older form", format!("write `is_myself(\"{host}\")`"));
+        let not = if op == CmpOp::Ne { "!" } else { "" };
+        let today = format!("{not}is_myself({host})");
+        self.warn_fix(
+            at,
+            "`myself` is an older form",
+            format!("write `{today}`"),
+            span.to(at),
+            today.clone(),
+        );
         let arg = Arg { kind: ArgValue::Var(VarText { text: host.into(), span }), span };
         let call = Call { name: Name { text: "is_myself".into(), span: at }, args: vec![arg] };
         let test = Cond::Action(Box::new(Stmt { kind: StmtKind::Call(call), span }));
@@ -259,7 +276,9 @@ impl Parser<'_> {
                     _ => match bool_word(&word) {
                         Some(n) => Operand::Int(n),
                         None => {
-                            self.warn(at, "a string without quotes", format!("write \"{word}\""));
+                            let quoted = format!("\"{word}\"");
+                            let help = format!("write {quoted}");
+                            self.warn_fix(at, "a string without quotes", help, at, quoted);
                             Operand::Str(Literal { text: word.into(), span: at })
                         }
                     },
@@ -415,7 +434,8 @@ impl Parser<'_> {
             Kind::Net(_) => {
                 self.bump();
                 let text = self.text(span);
-                self.warn(span, "a string without quotes", format!("write \"{text}\""));
+                let quoted = format!("\"{text}\"");
+                self.warn_fix(span, "a string without quotes", format!("write {quoted}"), span, quoted);
                 Ok(Expr::Str(Literal { text: text.into(), span }))
             }
             Kind::Word => {

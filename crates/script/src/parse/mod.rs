@@ -203,8 +203,17 @@ impl<'a> Parser<'a> {
         self.push(d);
     }
 
-    fn warn(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) {
+    /// A warning with the text that replaces a piece.
+    fn warn_fix(
+        &mut self,
+        span: Span,
+        message: impl Into<String>,
+        help: impl Into<String>,
+        at: Span,
+        text: impl Into<String>,
+    ) {
         let d = self.sources.diag(Severity::Warning, span, message).help(help);
+        let d = d.fixed_by(self.sources.fix(at, text));
         self.push(d);
     }
 
