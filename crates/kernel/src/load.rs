@@ -111,6 +111,11 @@ pub fn load(
     }
 }
 
+/// What works in a script but deserves a look; errors in it are left to [`load`].
+pub fn lint(source: &Source) -> Vec<Diagnostic> {
+    source.parse().map_or_else(|_| Vec::new(), |(ast, _)| switchroom_script::lint::lint(&ast))
+}
+
 /// Read only the routes again, against modules that run already (`reload_routes`).
 pub fn reload(source: &Source, registry: &Registry) -> Result<(Program, Vec<Diagnostic>), Vec<Diagnostic>> {
     let (ast, mut diags) = source.parse()?;

@@ -7,7 +7,10 @@
 mod check;
 mod compile;
 pub mod diag;
+mod fingerprint;
+pub mod format;
 pub mod lex;
+pub mod lint;
 pub mod names;
 pub mod net;
 pub mod parse;

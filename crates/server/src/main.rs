@@ -7,6 +7,7 @@ mod database;
 mod default_script;
 mod demo;
 mod doc;
+mod fmt;
 mod house;
 mod logging;
 mod manage;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         cli::Command::Init(args) => default_script::init(&args),
         cli::Command::Demo(args) => demo::demo(&args),
         cli::Command::Completions(args) => cli::completions(&args),
+        cli::Command::Fmt(args) => fmt::fmt(&args),
         cli::Command::Doc(args) => doc::doc(&args),
     };
     match result {

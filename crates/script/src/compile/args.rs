@@ -94,6 +94,10 @@ impl Compiler<'_> {
                 Some((ArgPlan::Str(text.clone()), StaticArg::Str(text)))
             }
             (ArgKind::Str, ArgValue::Var(v)) => {
+                if def.raw {
+                    let help = format!("write \"{}\" when the variable itself is meant", v.text);
+                    self.warn(span, format!("`{name}()` gets the value of `{}` here", v.text), help);
+                }
                 Some((ArgPlan::StrVar(self.var(v)?, def.optional), StaticArg::Dynamic))
             }
             (ArgKind::Int, ArgValue::Int(i)) => Some((ArgPlan::Int(*i), StaticArg::Int(*i))),

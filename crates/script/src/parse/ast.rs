@@ -20,6 +20,8 @@ pub struct Ast {
     pub params: Vec<ModParam>,
     /// Routes in order.
     pub routes: Vec<Route>,
+    /// Places where the language's precedence is not what most readers expect: where, what, and what would be clear.
+    pub surprises: Vec<(Span, String, String)>,
 }
 
 impl Ast {

@@ -52,7 +52,9 @@ impl Parser<'_> {
 
     fn cond_chain(&mut self) -> Parsed<Cond> {
         let mut left = self.cond_unary()?;
+        let mut seen_or = false;
         loop {
+            let at = self.token.span;
             let and = match (self.word(), &self.token.kind) {
                 (Some("and"), _) | (_, Kind::Op("&&")) => true,
                 (Some("or"), _) | (_, Kind::Op("||")) => false,
@@ -60,6 +62,15 @@ impl Parser<'_> {
             };
             self.bump();
             self.link()?;
+            if and && seen_or {
+                self.surprise(
+                    at,
+                    "`and` does not bind closer than `or`: this is `(a or b) and c`",
+                    "write the parentheses that are meant",
+                );
+                seen_or = false;
+            }
+            seen_or |= !and;
             let right = Box::new(self.cond_unary()?);
             left = if and { Cond::And(Box::new(left), right) } else { Cond::Or(Box::new(left), right) };
         }
@@ -369,7 +380,9 @@ impl Parser<'_> {
 
     fn expr_sum(&mut self) -> Parsed<Expr> {
         let mut left = self.expr_unary()?;
+        let mut seen_sum = false;
         loop {
+            let at = self.token.span;
             let op = match &self.token.kind {
                 Kind::Op("+") => BinOp::Add,
                 Kind::Op("-") => BinOp::Sub,
@@ -380,7 +393,22 @@ impl Parser<'_> {
             };
             self.bump();
             self.link()?;
+            let sum = matches!(op, BinOp::Add | BinOp::Sub);
+            if seen_sum && !sum {
+                self.surprise(
+                    at,
+                    "`*`, `/` and `%` do not bind closer than `+` and `-`: this goes from left to right",
+                    "write the parentheses that are meant",
+                );
+            }
+            seen_sum = sum;
             left = Expr::Binary(op, Box::new(left), Box::new(self.expr_unary()?));
+        }
+    }
+
+    fn surprise(&mut self, span: Span, what: &str, help: &str) {
+        if self.surprises.len() < 500 {
+            self.surprises.push((span, what.to_owned(), help.to_owned()));
         }
     }
 

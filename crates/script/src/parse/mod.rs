@@ -28,6 +28,7 @@ pub fn parse(name: &str, text: &[u8], loader: &mut dyn Loader) -> (Ast, Vec<Diag
     let mut ast = Ast::default();
     let mut parser = Parser::new(&sources, diags);
     parser.script(&mut ast);
+    ast.surprises = std::mem::take(&mut parser.surprises);
     let mut diags = parser.diags;
     ast.sources = sources;
     diag::sort(&mut diags);
@@ -59,6 +60,7 @@ struct Parser<'a> {
     /// Operators in the current statement.
     links: usize,
     diags: Vec<Diagnostic>,
+    surprises: Vec<(Span, String, String)>,
     /// Nothing more is reported.
     quiet: bool,
 }
@@ -77,6 +79,7 @@ impl<'a> Parser<'a> {
             conditions: 0,
             links: 0,
             diags,
+            surprises: Vec::new(),
             quiet: false,
         };
         parser.check_token();
