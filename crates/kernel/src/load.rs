@@ -87,7 +87,7 @@ pub fn load(
     let aliases = checker.aliases();
     let blacklists = checker.blacklists();
     let mut diags = checker.diags;
-    let registry = Registry::new(modules);
+    let registry = Registry::new(modules).among(catalogue);
     // Flags keep the bits that their order of appearance gives them, so routes are compiled before modules open.
     let program = match switchroom_script::compile(&ast, &registry) {
         Ok((program, warnings)) => {

@@ -27,6 +27,7 @@ pub fn format(text: &[u8]) -> Result<Vec<u8>, FormatError> {
         groups: 0,
         label: false,
         label_ended: false,
+        goes_on: false,
     };
     p.print(&tokens);
     let new = self::tokens(&p.out);

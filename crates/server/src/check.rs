@@ -45,7 +45,11 @@ pub fn examine(source: &Source) -> (Vec<Diagnostic>, bool) {
         Ok(loaded) => (loaded.warnings, true),
         Err(found) => (found, false),
     };
-    let hints = lint(source);
+    let mut hints = lint(source);
+    // What follows from an error would only hide it.
+    if !ok {
+        hints.retain(Diagnostic::is_error);
+    }
     let ok = ok && !hints.iter().any(Diagnostic::is_error);
     found.extend(hints);
     diag::sort(&mut found);

@@ -3,6 +3,8 @@
 mod catalogue;
 mod check;
 mod cli;
+#[cfg(test)]
+mod corpus;
 mod database;
 mod default_script;
 mod demo;

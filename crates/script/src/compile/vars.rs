@@ -278,6 +278,10 @@ impl<'a> Reader<'a> {
                     i = end;
                 }
                 None => {
+                    if text.get(i + 1) == Some(&b'(') {
+                        let rest = String::from_utf8_lossy(&text[i..]).into_owned();
+                        self.error(format!("`{rest}`: this variable is never closed"), None);
+                    }
                     plain.push(b'$');
                     i += 1;
                 }
@@ -405,7 +409,8 @@ impl<'a> Reader<'a> {
             ];
             let help = match nearest(n.name, all.iter().map(String::as_str).chain(own)) {
                 Some(name) => format!("did you mean `${name}`?"),
-                None => "is the module that has it loaded?".into(),
+                None => (self.names.elsewhere(&format!("${}", n.name)))
+                    .unwrap_or_else(|| "is the module that has it loaded?".into()),
             };
             self.error(format!("there is no variable `${}`", n.name), Some(help));
             return None;
