@@ -308,6 +308,22 @@ mod tests {
     }
 
     #[test]
+    fn the_example_of_the_readme_passes() {
+        let readme = include_str!("../../../README.md");
+        let block = |fence: &str| {
+            let from = readme.split(fence).nth(1).unwrap();
+            from.split("```").next().unwrap().to_owned()
+        };
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("first.cfg"), block("```opensips\n")).unwrap();
+        let suite = Suite::read(&block("```text\n"), &dir.path().join("first.test")).unwrap();
+        assert_eq!(suite.tests.len(), 2);
+        for case in &suite.tests {
+            suite.run(case).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+        }
+    }
+
+    #[test]
     fn what_differs_is_shown_with_its_line() {
         let why = run("test x\nrequest\n    INVITE sip:nobody@example.org\nexpect reply 200\n").unwrap_err();
         assert!(why.starts_with("5: expected a reply 200") && why.contains("SIP/2.0 404 Not here"), "{why}");
