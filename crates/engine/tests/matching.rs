@@ -97,6 +97,10 @@ proptest! {
         let id = BranchId { shard, slot, generation, nonce, loop_number, branch };
         prop_assert_eq!(BranchId::decode(&id.encode()), Some(id));
         prop_assert_eq!(BranchId::decode(noise.as_bytes()), None);
+        let mut reply = b"SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP 127.0.0.1;branch=".to_vec();
+        prop_assert_eq!(BranchId::shard_of_reply(&reply), None);
+        reply.extend_from_slice(&id.encode());
+        prop_assert_eq!(BranchId::shard_of_reply(&reply), Some(shard));
     }
 
     #[test]

@@ -26,6 +26,7 @@ use crate::settings::Settings;
 use crate::shard::Shard;
 use crate::stats::Stats;
 use crate::status::StatusReports;
+use crate::trace::Trace;
 
 /// The drivers a house is built on.
 #[derive(Clone)]
@@ -101,6 +102,8 @@ pub struct Kernel {
     pub events: Arc<Events>,
     /// What parts of the house say about their readiness.
     pub status: StatusReports,
+    /// What happened to calls, when somebody wants to know.
+    pub trace: Trace,
     /// Drivers.
     pub drivers: Drivers,
     /// Hooks.
@@ -169,6 +172,7 @@ impl Kernel {
             started: drivers.clock.unix().as_secs(),
             settings,
             stats: Arc::new(Stats::new(workers)),
+            trace: Trace::new(workers),
             events,
             status: StatusReports::default(),
             drivers,
@@ -299,6 +303,20 @@ impl Kernel {
                 && (proto.is_none() || a.proto.is_none() || a.proto == proto)
         };
         self.sockets().iter().any(socket) || self.aliases.iter().any(alias)
+    }
+
+    /// Note what happens to a call, if somebody wants to know. `worker` is the worker on whose thread this is.
+    #[inline]
+    pub fn note_call(
+        &self,
+        worker: Option<usize>,
+        call_id: &[u8],
+        kind: &'static str,
+        text: impl FnOnce() -> String,
+    ) {
+        if self.trace.on() {
+            self.trace.note(worker, self.drivers.clock.unix(), call_id, kind, text());
+        }
     }
 
     /// Seconds since the epoch.

@@ -21,6 +21,7 @@ pub mod settings;
 pub mod shard;
 pub mod stats;
 pub mod status;
+pub mod trace;
 
 pub use context::{Call, Ctx, FALSE, Flow, TRUE, wait};
 pub use kernel::Kernel;

@@ -10,13 +10,13 @@ use parking_lot::Mutex;
 use switchroom_script::Value;
 use switchroom_script::names::{
     ArgDef, ArgKind, FunctionInfo, NameUse, Names as ScriptNames, Prepared, RouteMask, Signature, StaticArg,
-    VariableInfo,
+    TransformFn, VariableInfo,
 };
 use switchroom_script::vm::VarAccess;
 use switchroom_script::vm::{AssignOp, Context};
 
 use crate::context::Ctx;
-use crate::module::{Command, Function, Module, Named, Variable};
+use crate::module::{Command, EventDecl, Function, Module, Named, Variable};
 use crate::names::Names;
 
 struct FunctionEntry {
@@ -98,6 +98,7 @@ impl Registry {
         for m in &self.modules {
             let names = m.functions.iter().map(|f| ("function", f.name));
             let names = names.chain(m.variables.iter().map(|v| ("variable", v.name)));
+            let names = names.chain(m.transformations.iter().map(|t| ("transformation", t.name)));
             for key in names.chain(m.commands.iter().map(|c| ("command", c.name))) {
                 if let Some(first) = seen.insert(key, m.name) {
                     twice.push(format!("{} {} of {} and {}", key.0, key.1, first, m.name));
@@ -135,6 +136,11 @@ impl Registry {
             }
         }
         found
+    }
+
+    /// The declaration of an event of a loaded module; names ignore case.
+    pub fn event(&self, name: &str) -> Option<&'static EventDecl> {
+        self.modules.iter().flat_map(|m| m.events).find(|e| e.name.eq_ignore_ascii_case(name))
     }
 
     /// Whether the script calls the function `name` anywhere.
@@ -236,6 +242,9 @@ impl ScriptNames for Registry {
     fn prepare(&self, func: u32, args: &[StaticArg]) -> Result<Option<Prepared>, String> {
         let Some(entry) = self.functions.get(func as usize) else { return Ok(None) };
         self.call_sites.lock().push((entry.function.name, args.to_vec()));
+        if let Some(check) = entry.function.check {
+            check(self, args)?;
+        }
         match entry.function.prepare {
             Some(prepare) => prepare(args),
             None => Ok(None),
@@ -254,6 +263,11 @@ impl ScriptNames for Registry {
         let near = switchroom_script::diag::nearest(name, all)?;
         let m = self.catalogue.iter().find(|m| m.functions.iter().any(|f| f.name == near))?;
         Some(format!("did you mean `{near}()` of the module `{}`, which is not loaded?", m.name))
+    }
+
+    fn transformation(&self, name: &str) -> Option<TransformFn> {
+        let found = self.modules.iter().flat_map(|m| m.transformations).find(|t| t.name == name)?;
+        Some(Arc::new(found.run))
     }
 
     fn all_functions(&self) -> Vec<String> {

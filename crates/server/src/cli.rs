@@ -23,6 +23,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Run a management command on a running server
     Mi(MiArgs),
+    /// Print what happened to a call on a running server, in order and with milliseconds
+    Trace(TraceArgs),
     /// Create or migrate the tables of a database
     Db(DbArgs),
     /// Manage subscribers
@@ -40,7 +42,7 @@ pub enum Command {
     /// Language server for editors, on standard input and output
     Lsp,
     /// Show each step of a script for one request, without sockets
-    TraceScript(TraceArgs),
+    TraceScript(TraceScriptArgs),
     /// The manual of a function, variable, parameter, event, command, statistic or module
     Doc(DocArgs),
 }
@@ -97,7 +99,7 @@ pub struct TestArgs {
 
 /// `switchroom trace-script`
 #[derive(Args, Clone, Debug)]
-pub struct TraceArgs {
+pub struct TraceScriptArgs {
     /// Script
     pub file: String,
     /// File with the request; the default is an INVITE from alice to bob
@@ -135,6 +137,19 @@ pub struct MiArgs {
     pub command: String,
     /// Arguments: by position, or name=value
     pub args: Vec<String>,
+}
+
+/// `switchroom trace`
+#[derive(Args, Clone, Debug)]
+pub struct TraceArgs {
+    /// Address of the server's mi_http
+    #[arg(long, default_value = "http://127.0.0.1:8888/mi")]
+    pub url: String,
+    /// Use this FIFO of mi_fifo instead
+    #[arg(long)]
+    pub fifo: Option<PathBuf>,
+    /// Call-ID of the call
+    pub call_id: String,
 }
 
 /// `switchroom db`

@@ -6,21 +6,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use switchroom_calls::core::events;
+use switchroom_engine::transaction::BranchId;
 use switchroom_kernel::kernel::Drivers;
 use switchroom_kernel::load::{Source, load, reload};
 use switchroom_kernel::open::{Opening, block_on};
-use switchroom_kernel::ports::absent::Absent;
 use switchroom_kernel::ports::net::{Handler, ListenSocket};
 use switchroom_kernel::run::run_route;
 use switchroom_kernel::{Kernel, Shard, oneshot};
 use switchroom_net::dns::{DnsConfig, resolver};
 use switchroom_net::timers::Control;
-use switchroom_net::{NetConfig, TcpConfig, Workers, bind, http};
+use switchroom_net::{NetConfig, TcpConfig, Workers, bind, http, streams};
 use switchroom_script::names::RouteType;
 use switchroom_script::parse::ast::SocketDef;
 use switchroom_script::{Diagnostic, diag};
 
-use crate::{catalogue, logging, sockets};
+use crate::{catalogue, database, logging, sockets};
 
 /// What the command line adds to the script.
 #[derive(Default)]
@@ -52,7 +52,7 @@ impl House {
         };
         let count = options.workers.unwrap_or_else(|| default_workers(&loaded.settings)).max(1);
         let control = Control::start().context("cannot start the control thread")?;
-        let drivers = drivers(&control, &loaded.settings)?;
+        let (drivers, web) = drivers(&control, &loaded.settings)?;
         let warnings = loaded.warnings;
         let mut kernel =
             Kernel::new(loaded.registry, loaded.settings, drivers, count, Arc::new(loaded.program));
@@ -76,6 +76,7 @@ impl House {
         kernel.set_post(bound.post());
         set_reload(&kernel, source);
         register_net_counters(&kernel, &bound.counters());
+        register_web_counters(&kernel, &web);
         for module in &kernel.registry.modules {
             if let Some(live) = module.live {
                 live(&kernel);
@@ -155,7 +156,10 @@ fn default_workers(settings: &switchroom_kernel::settings::Settings) -> usize {
     cores.min(settings.int("udp_workers").max(1) as usize)
 }
 
-fn drivers(control: &Control, settings: &switchroom_kernel::settings::Settings) -> anyhow::Result<Drivers> {
+fn drivers(
+    control: &Control,
+    settings: &switchroom_kernel::settings::Settings,
+) -> anyhow::Result<(Drivers, Arc<http::Client>)> {
     let handle = control.handle();
     let dns = DnsConfig {
         timeout: Duration::from_secs(settings.int("dns_retr_time").clamp(1, 60) as u64),
@@ -164,16 +168,18 @@ fn drivers(control: &Control, settings: &switchroom_kernel::settings::Settings) 
         search: settings.on("dns_use_search_list"),
         ..DnsConfig::default()
     };
-    let sqlite = switchroom_data::sqlite::SqliteDriver::start().context("cannot start the SQLite driver")?;
-    Ok(Drivers {
+    let resolver = resolver(dns, &handle).context("cannot start the resolver")?;
+    let web = http::client(&handle, resolver.clone());
+    let drivers = Drivers {
         clock: handle.clock(),
         spawn: handle.spawner(),
-        resolver: resolver(dns, &handle).context("cannot start the resolver")?,
         http: http::server(&handle),
-        web: Arc::new(Absent),
-        streams: Arc::new(Absent),
-        stores: vec![Arc::new(sqlite)],
-    })
+        web: web.clone(),
+        streams: streams::streams(&handle, resolver.clone()),
+        resolver,
+        stores: database::drivers()?,
+    };
+    Ok((drivers, web))
 }
 
 fn net_config(kernel: &Kernel, workers: usize) -> NetConfig {
@@ -182,6 +188,12 @@ fn net_config(kernel: &Kernel, workers: usize) -> NetConfig {
     NetConfig {
         workers,
         shard_of: |raw, workers| {
+            // A reply to a request of ours knows where it is awaited: a request we made up has any Call-ID.
+            if raw.starts_with(b"SIP/2.0")
+                && let Some(shard) = BranchId::shard_of_reply(raw).filter(|s| usize::from(*s) < workers)
+            {
+                return Some(usize::from(shard));
+            }
             let id = switchroom_wire::sip::call_id_of(raw)?;
             Some((switchroom_wire::sip::call_id_hash(id) % workers as u64) as usize)
         },
@@ -222,6 +234,15 @@ fn register_net_counters(kernel: &Kernel, counters: &switchroom_net::NetCounters
         let counters = counters.clone();
         let read = move || counters.total(name).unwrap_or(0) as i64;
         kernel.stats.computed("net", name, "Counted by the network driver", read);
+    }
+}
+
+/// Counters of calls to other HTTP servers, in the same group.
+fn register_web_counters(kernel: &Kernel, web: &Arc<http::Client>) {
+    for name in http::Client::COUNTERS {
+        let web = web.clone();
+        let read = move || web.counter(name).unwrap_or(0) as i64;
+        kernel.stats.computed("net", name, "Calls to other HTTP servers", read);
     }
 }
 

@@ -11,11 +11,11 @@ use switchroom_kernel::load::Source;
 use switchroom_kernel::ports::net::Proto;
 use switchroom_script::vm::{StepKind, TraceStep};
 
-use crate::cli::TraceArgs;
+use crate::cli::TraceScriptArgs;
 use crate::rehearse::{request, stage};
 
 /// Run one request and print what happened.
-pub fn trace(args: &TraceArgs) -> anyhow::Result<ExitCode> {
+pub fn trace(args: &TraceScriptArgs) -> anyhow::Result<ExitCode> {
     let text = match &args.request {
         Some(file) => {
             std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?

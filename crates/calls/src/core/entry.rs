@@ -24,13 +24,17 @@ use super::state::Core;
 pub fn packet(shard: &Rc<Shard>, packet: Packet) {
     let received = Received { socket: packet.socket, peer: packet.peer, conn: packet.conn };
     let core = shard.kernel.state::<Core>();
-    match Message::parse(packet.data) {
+    // A request is read as strictly as RFC 3261 §16.3 asks before any script sees it; replies are passed on as they come.
+    let read = Message::parse(packet.data).and_then(|m| if m.is_request() { m.check() } else { Ok(m) });
+    match read {
         Ok(msg) if msg.is_request() => {
             shard.count(core.stats.rcv_requests, 1);
+            note(shard, &msg, &received);
             request(shard, msg, received);
         }
         Ok(msg) => {
             shard.count(core.stats.rcv_replies, 1);
+            note(shard, &msg, &received);
             reply(shard, msg, received);
         }
         Err(ParseError::Reject { code, reason, fault, message }) => {
@@ -50,6 +54,14 @@ pub fn packet(shard: &Rc<Shard>, packet: Packet) {
             }
         }
     }
+}
+
+/// A line of the call's story.
+fn note(shard: &Shard, msg: &Message, received: &Received) {
+    shard.kernel.note_call(Some(shard.worker), msg.call_id(), "received", || {
+        let line = msg.raw().split(|b| *b == b'\r').next().unwrap_or_default();
+        format!("{} from {}", String::from_utf8_lossy(line), received.peer)
+    });
 }
 
 fn request(shard: &Rc<Shard>, msg: Message, received: Received) {

@@ -7,11 +7,13 @@ use serde_json::{Value as Json, json};
 use switchroom_engine::transaction::Id;
 use switchroom_kernel::Kernel;
 use switchroom_kernel::module::{Command, CommandCall, CommandError, CommandResult};
+use switchroom_script::names::RouteType;
 use switchroom_wire::sip::Uri;
 
 use super::local::{Request, request};
 use super::state::Transactions;
 use super::step;
+use super::variables::by_name;
 
 /// The table.
 pub(super) static COMMANDS: &[Command] = &[
@@ -28,6 +30,13 @@ pub(super) static COMMANDS: &[Command] = &[
         args: "callid,cseq",
         help: "Cancel a pending INVITE",
         run: |call| Box::pin(cancel(call)),
+    },
+    Command {
+        name: "tm:reply",
+        old_names: &["t_reply"],
+        args: "code,reason,trans_id,to_tag,[new_headers],[body]",
+        help: "Answer a pending transaction, named as in $T_id",
+        run: |call| Box::pin(reply(call)),
     },
     Command {
         name: "tm:hash",
@@ -95,6 +104,43 @@ async fn uac(call: CommandCall) -> CommandResult {
         return Err(CommandError::new(503, "the worker is busy"));
     }
     wait.await.ok_or_else(|| CommandError::new(500, "the request was lost"))
+}
+
+/// `tm:reply`: `.` leaves an optional argument out, and the body's type is the Content-Type among the new headers.
+async fn reply(call: CommandCall) -> CommandResult {
+    let code = call.int("code")?.and_then(|c| u16::try_from(c).ok()).filter(|c| (100..700).contains(c));
+    let code = code.ok_or_else(|| CommandError::args("`code` must be a number from 100 to 699"))?;
+    let text = |name: &str| call.text(name).filter(|t| t != ".").unwrap_or_default();
+    let name = text("trans_id");
+    let Some((worker, id)) = by_name(&name).filter(|(w, _)| *w < call.kernel.workers) else {
+        return Err(CommandError::args("`trans_id` must be what $T_id gives, such as 0.17.3"));
+    };
+    let (reason, tag, body) = (text("reason"), Bytes::from(text("to_tag")), Bytes::from(text("body")));
+    let mut headers = Vec::new();
+    let mut content_type = Bytes::from_static(b"application/sdp");
+    for (name, value) in split_headers(&text("new_headers")) {
+        if name.eq_ignore_ascii_case("content-type") {
+            content_type = value.into();
+        } else {
+            headers.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+        }
+    }
+    let (answer, wait) = switchroom_kernel::oneshot::channel::<bool>();
+    let posted = call.kernel.on_worker(worker, move |shard| {
+        let Some(mut ctx) = super::replies::context(shard, id, RouteType::Failure) else {
+            return answer.send(false);
+        };
+        if !tag.is_empty() {
+            shard.part::<Transactions>().with(id, |t| t.to_tag = tag);
+        }
+        let body = (!body.is_empty()).then_some((&content_type[..], &body[..]));
+        answer.send(super::api::reply(&mut ctx, code, reason.as_bytes(), &headers, body));
+    });
+    match wait.await.filter(|_| posted) {
+        Some(true) => Ok(json!("OK")),
+        Some(false) => Err(CommandError::new(404, "No such transaction, or it has its final reply")),
+        None => Err(CommandError::new(503, "the worker is busy")),
+    }
 }
 
 /// Run something on every worker and collect what each gives.

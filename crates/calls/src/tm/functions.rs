@@ -11,7 +11,7 @@ use switchroom_wire::sip::Method;
 
 use super::relay::{Made, make, t_relay};
 use super::state::{Transactions, id};
-use super::{api, local, routes, waiting};
+use super::{api, export, local, routes, waiting};
 
 /// The table.
 pub(super) static FUNCTIONS: &[Function] = &[
@@ -71,6 +71,9 @@ pub(super) static FUNCTIONS: &[Function] = &[
         local::t_new_request,
         "Send a request of our own",
     ),
+    Function::new("t_replicate", &["str,[str]"], "RF", local::t_replicate, "Send a copy elsewhere as well"),
+    Function::new("t_write_req", &["str,str"], "RFB", export::t_write_req, "Write the request to a FIFO"),
+    Function::new("t_write_unix", &["str,str"], "RFB", export::t_write_unix, "Write it to a Unix socket"),
     Function::new(
         "t_get_branch_idx_by_attr",
         &["str,[str],[int],[var],[int]"],

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use switchroom_engine::proxy::{self, NewBranch};
-use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, Received, TRUE, Target};
+use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, LateEdit, Received, TRUE, Target};
 use switchroom_kernel::ports::net::SocketId;
 use switchroom_kernel::run::run_route;
 use switchroom_kernel::shard::Shard;
@@ -13,11 +13,13 @@ use switchroom_script::Value;
 use switchroom_script::names::RouteType;
 use switchroom_script::vm::Outcome;
 use switchroom_wire::sip::request::Builder;
-use switchroom_wire::sip::{Message, NameAddr, Uri};
+use switchroom_wire::sip::{Edits, Message, Method, NameAddr, Uri};
 
-use super::relay::Writing;
+use super::relay::{Writing, relay_flags};
+use super::routes;
 use super::state::{Destination, Tm, Transactions, Tx, handle};
 use super::step;
+use crate::core::functions::target_uri;
 use crate::core::locate::{Hop, Hops, Located, locate};
 use crate::core::send;
 use crate::core::state::{Core, push_hex};
@@ -120,34 +122,37 @@ fn send_to(shard: &Rc<Shard>, r: Request, mut hops: Hops, on_final: OnFinal) {
     if let Some((name, value)) = r.avp {
         ctx.avps.push(name, value);
     }
+    let sending = Sending { hop, more: hops, socket, on_final };
     let program = shard.kernel.program.load_full();
     match program.find(RouteType::Local, None) {
         Some(route) => {
-            ctx.add_note(Leaving { hop, more: hops, socket, on_final });
+            ctx.add_note(sending);
             run_route(ctx, &program, route, local_routed);
         }
-        None => start(shard, ctx, hop, hops, socket, on_final),
+        None => start(ctx, sending),
     }
 }
 
-/// What is known of a request of our own while its local_route runs.
-struct Leaving {
+/// Where a request of our own goes while its local_route runs.
+struct Sending {
     hop: Hop,
     more: Hops,
     socket: SocketId,
     on_final: OnFinal,
 }
 
+/// The local_route has ended.
 fn local_routed(mut ctx: Box<Ctx>, _: Outcome) {
-    let Some(leaving) = ctx.take_note::<Leaving>() else { return };
-    let shard = ctx.shard.clone();
+    let Some(sending) = ctx.take_note::<Sending>() else { return };
     if ctx.dropped {
-        return (leaving.on_final)(&shard, 477, None);
+        return (sending.on_final)(&ctx.shard.clone(), 477, None);
     }
-    start(&shard, ctx, leaving.hop, leaving.more, leaving.socket, leaving.on_final);
+    start(ctx, *sending);
 }
 
-fn start(shard: &Rc<Shard>, mut ctx: Box<Ctx>, hop: Hop, more: Hops, socket: SocketId, on_final: OnFinal) {
+fn start(mut ctx: Box<Ctx>, sending: Sending) {
+    let Sending { hop, more, socket, on_final } = sending;
+    let shard = &ctx.shard.clone();
     let tm = shard.kernel.state::<Tm>();
     let part = shard.part::<Transactions>();
     let invite = ctx.msg.method() == switchroom_wire::sip::Method::Invite;
@@ -165,7 +170,7 @@ fn start(shard: &Rc<Shard>, mut ctx: Box<Ctx>, hop: Hop, more: Hops, socket: Soc
         request: ctx.msg.clone(),
         received: ctx.received,
         edits: Some(Box::new(ctx.edits.clone())),
-        late_edits: SmallVec::new(),
+        late_edits: ctx.late_edits.clone(),
         target: Target::unchanged(),
         flags: ctx.flags,
         avps: std::mem::take(&mut ctx.avps),
@@ -195,12 +200,13 @@ fn start(shard: &Rc<Shard>, mut ctx: Box<Ctx>, hop: Hop, more: Hops, socket: Soc
     let writing = Writing {
         msg: &ctx.msg,
         base: &ctx.edits,
-        late: &[],
-        from: socket,
+        late: &ctx.late_edits,
+        from: ctx.received.socket,
         advertised: &ctx.advertised,
         rport: false,
     };
     let Some(request) = writing.write(shard, id, &target, hop.proto, socket) else { return };
+    routes::inspect(shard, tm.local_request_route.as_deref(), &request, ctx.received);
     let new = NewBranch {
         request,
         reliable: hop.proto.reliable(),
@@ -284,4 +290,87 @@ pub(super) fn t_new_request(c: &mut Call<'_>) -> Flow {
     let r = Request { method, ruri, from, to, body, socket, avp, ..Request::default() };
     request(&shard, r, Rc::new(|_, _, _| {}));
     TRUE
+}
+
+/// `t_replicate(uri[, flags])`: a copy of the request, as the script has changed it so far, goes to `uri` (and to the branches the
+/// script added) in transactions of its own. What comes back is not passed on.
+pub(super) fn t_replicate(c: &mut Call<'_>) -> Flow {
+    let uri = c.str(0).cloned().unwrap_or_default();
+    let no_failover = c.str(1).is_some() && relay_flags(&c.text(1)).no_dns_failover;
+    let Some(first) = target_uri(&uri) else {
+        tracing::error!("t_replicate(): \"{}\" is no URI", String::from_utf8_lossy(&uri));
+        return FALSE;
+    };
+    let ctx = &mut *c.ctx;
+    if matches!(ctx.msg.method(), Method::Ack | Method::Cancel) {
+        tracing::error!("t_replicate(): ACK and CANCEL belong to another request and cannot be copied alone");
+        return FALSE;
+    }
+    let mut targets: SmallVec<[Target; 2]> = SmallVec::new();
+    targets.push(Target { dst: Some(first), ..ctx.target.clone() });
+    targets.extend(ctx.branches.iter().cloned());
+    for target in targets {
+        let copy = Copy {
+            msg: ctx.msg.clone(),
+            received: ctx.received,
+            edits: ctx.edits.clone(),
+            late: ctx.late_edits.clone(),
+            no_failover,
+            target,
+        };
+        copy.send(&ctx.shard.clone());
+    }
+    TRUE
+}
+
+/// A copy of a received request on its way elsewhere.
+struct Copy {
+    msg: Rc<Message>,
+    received: Received,
+    edits: Edits,
+    late: SmallVec<[LateEdit; 1]>,
+    target: Target,
+    no_failover: bool,
+}
+
+impl Copy {
+    fn send(self, shard: &Rc<Shard>) {
+        let to = self.target.dst.clone().or_else(|| self.target.uri.clone());
+        let uri = to.unwrap_or_else(|| self.msg.slice(self.msg.ruri_bytes()));
+        match Uri::parse(&uri).map(|u| locate(&shard.kernel, &u, None)) {
+            Ok(Located::Now(hops)) => self.send_to(shard, hops),
+            Ok(Located::Wait(future)) => {
+                let started = shard.wait(async move {
+                    let hops = future.await;
+                    Box::new(move |shard: &Rc<Shard>| self.send_to(shard, hops))
+                        as switchroom_kernel::shard::AfterWait
+                });
+                if !started {
+                    tracing::error!("t_replicate(): too many requests are waiting; no copy was sent");
+                }
+            }
+            Err(_) => tracing::error!("t_replicate(): \"{}\" is no URI", String::from_utf8_lossy(&uri)),
+        }
+    }
+
+    fn send_to(self, shard: &Rc<Shard>, mut hops: Hops) {
+        if hops.is_empty() {
+            tracing::error!("t_replicate(): the destination cannot be resolved");
+            return;
+        }
+        let hop = hops.remove(0);
+        if self.no_failover {
+            hops.clear();
+        }
+        let wanted = self.target.socket.or(Some(self.received.socket));
+        let Some(socket) = send::choose_socket(shard, wanted, hop.proto, hop.addr) else {
+            tracing::error!("t_replicate(): no socket reaches {}", hop.addr);
+            return;
+        };
+        let mut ctx = Ctx::new(shard.clone(), self.msg, self.received, RouteType::Local);
+        ctx.edits = self.edits;
+        ctx.late_edits = self.late;
+        ctx.target = self.target;
+        start(ctx, Sending { hop, more: hops, socket, on_final: Rc::new(|_, _, _| {}) });
+    }
 }

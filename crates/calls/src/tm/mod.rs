@@ -2,10 +2,11 @@
 //!
 //! The machines are in the engine; here is the glue to scripts and sockets. `relay` sends requests on, `replies` does
 //! what the machines say, `functions` and `variables` are the script's view, `local` makes requests of our own, `waiting`
-//! holds transactions open for branches to come, and `api` is for other modules.
+//! holds transactions open for branches to come, `export` tells other programs of requests, and `api` is for other modules.
 
 pub mod api;
 mod commands;
+mod export;
 mod functions;
 mod local;
 mod relay;
@@ -23,6 +24,7 @@ use switchroom_kernel::module::{Hook, Module, Param, Statistic};
 use switchroom_kernel::names::FlagKind;
 use switchroom_kernel::open::Opening;
 use switchroom_kernel::shard::Shard;
+use switchroom_script::names::RouteType;
 
 use state::{Counters, Tm, Transactions};
 
@@ -41,7 +43,7 @@ pub static MODULE: Module = Module {
         Param::int("T2_timer", "4000", "Milliseconds of the longest retransmission interval"),
         Param::int("unix_tx_timeout", "2", "Seconds for t_write_unix()"),
         Param::int("restart_fr_on_each_reply", "1", "Each provisional reply starts fr_inv_timeout anew"),
-        Param::multi("tw_append", "Extra fields of t_write_req()"),
+        Param::multi("tw_append", "More lines for t_write_req(): name:label=$var;label=$var"),
         Param::int("enable_stats", "1", "Count"),
         Param::int("pass_provisional_replies", "0", "Relay 100 as well"),
         Param::int("syn_branch", "1", "Kept for old scripts; branches always say where their transaction is"),
@@ -50,8 +52,8 @@ pub static MODULE: Module = Module {
         Param::unset("minor_branch_flag", "Branch flag of branches that do not hold the transaction open"),
         Param::int("timer_partitions", "1", "Kept for old scripts; every worker has its own timers"),
         Param::int("auto_100trying", "1", "Answer 100 when the transaction of an INVITE is made"),
-        Param::unset("local_reply_route", "Route for local replies"),
-        Param::unset("local_request_route", "Route for local requests"),
+        Param::unset("local_reply_route", "Route that sees the replies made here"),
+        Param::unset("local_request_route", "Route that sees the requests made here"),
     ],
     old_params: &[
         ("fr_timer", "fr_timeout"),
@@ -128,13 +130,25 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
         pass_100: o.on("pass_provisional_replies"),
         onreply_avps: o.on("onreply_avp_mode"),
         minor_flag,
+        local_reply_route: inspecting(o, "local_reply_route")?,
+        local_request_route: inspecting(o, "local_request_route")?,
         stats: Counters::open(o)?,
     };
     routes::check(o)?;
     o.provide(tm);
+    export::open(o)?;
     let core = o.kernel.share::<crate::core::state::Core>().ok_or("core is not loaded")?;
     o.per_shard(move |worker| Transactions::new(core.digest(&[b"tm", &worker.to_be_bytes()])));
     Ok(())
+}
+
+/// The name of a `route[...]` that looks at messages of ours.
+fn inspecting(o: &Opening<'_>, param: &str) -> Result<Option<String>, String> {
+    let Some(name) = o.str(param).filter(|n| !n.is_empty()) else { return Ok(None) };
+    match o.kernel.program.load().find(RouteType::Request, Some(&name)) {
+        Some(_) => Ok(Some(name)),
+        None => Err(format!("{param} is \"{name}\", and there is no route[{name}]")),
+    }
 }
 
 /// Do what the machines of one transaction say after an input, then note its next deadline.

@@ -11,7 +11,6 @@ use switchroom_kernel::ports::net::{BoxFuture, Proto, SocketId};
 use switchroom_kernel::run::run_within;
 use switchroom_kernel::shard::Shard;
 use switchroom_script::names::RouteType;
-use switchroom_script::vm::Frame;
 use switchroom_wire::sip::{Edits, HeaderId, Message, Method, Uri, serialise};
 
 use super::routes::{Arming, BranchArming};
@@ -147,13 +146,13 @@ pub(super) fn script_end(ctx: &mut Ctx) {
 
 /// Flags of `t_relay()`.
 #[derive(Clone, Copy, Default)]
-struct RelayFlags {
+pub(super) struct RelayFlags {
     no_auto_reply: bool,
-    no_dns_failover: bool,
+    pub no_dns_failover: bool,
     pass_reason: bool,
 }
 
-fn relay_flags(text: &str) -> RelayFlags {
+pub(super) fn relay_flags(text: &str) -> RelayFlags {
     let mut f = RelayFlags::default();
     for word in text.split(',').map(str::trim).filter(|w| !w.is_empty()) {
         match word {
@@ -222,61 +221,77 @@ pub(super) fn t_relay(c: &mut Call<'_>) -> Flow {
 
 /// Send the request to all of `targets`.
 fn relay_targets(ctx: &mut Ctx, tx: Id, targets: SmallVec<[Target; 2]>, flags: RelayFlags) -> Flow {
-    plan_branches(
-        ctx,
+    let planning = Planning {
         tx,
-        Planning { targets: targets.into_iter(), planned: SmallVec::new(), number: 0 },
         flags,
-    )
-}
-
-/// How far the branches of one `t_relay()` have come.
-struct Planning {
-    targets: smallvec::IntoIter<[Target; 2]>,
-    planned: SmallVec<[Plan; 2]>,
-    number: usize,
-}
-
-/// Run the branch route for each target in turn; it may wait, and then `t_relay()` waits with it.
-fn plan_branches(ctx: &mut Ctx, tx: Id, mut planning: Planning, flags: RelayFlags) -> Flow {
-    let armed = ctx.shard.clone().part::<Transactions>().with(tx, |t| t.on_branch.clone());
-    let Some(armed) = armed else { return failed(ctx, flags, -3) };
-    let Some(armed) = armed else {
-        let plain = |target| Plan { target, edits: None, on_reply: None, hops: Hops::new() };
-        planning.planned.extend(planning.targets.by_ref().map(plain));
-        return find_hops(ctx, tx, planning.planned, flags);
+        left: targets.into_iter(),
+        number: 0,
+        planned: SmallVec::new(),
+        waits: Vec::new(),
     };
-    let Some(target) = planning.targets.next() else { return find_hops(ctx, tx, planning.planned, flags) };
-    let number = planning.number;
-    planning.number += 1;
-    branch_route(ctx, tx, &armed, target, number, move |ctx, plan| {
-        planning.planned.extend(plan);
-        plan_branches(ctx, tx, planning, flags)
-    })
+    planning.go_on(ctx)
 }
 
-/// Find out where each branch goes, then send them all.
-fn find_hops(ctx: &mut Ctx, tx: Id, mut planned: SmallVec<[Plan; 2]>, flags: RelayFlags) -> Flow {
-    let mut waits: Vec<(usize, BoxFuture<Hops>)> = Vec::new();
-    let shard = ctx.shard.clone();
-    for (i, plan) in planned.iter_mut().enumerate() {
+/// Branches on their way from targets to requests.
+struct Planning {
+    tx: Id,
+    flags: RelayFlags,
+    left: smallvec::IntoIter<[Target; 2]>,
+    /// Targets taken so far.
+    number: usize,
+    planned: SmallVec<[Plan; 2]>,
+    /// Plans whose hops are still being looked up.
+    waits: Vec<(usize, BoxFuture<Hops>)>,
+}
+
+impl Planning {
+    /// Plan what is left, running the branch route for each, then find out where they go and send them.
+    fn go_on(mut self, ctx: &mut Ctx) -> Flow {
+        let shard = ctx.shard.clone();
+        let part = shard.part::<Transactions>();
+        while let Some(target) = self.left.next() {
+            let number = self.number;
+            self.number += 1;
+            let Some((armed, count)) =
+                part.with(self.tx, |tx| (tx.on_branch.clone(), tx.core.branches().len()))
+            else {
+                continue;
+            };
+            match armed {
+                None => self.add(ctx, Plan { target, edits: None, on_reply: None, hops: Hops::new() }),
+                Some(armed) => {
+                    let base = BeforeBranch::enter(ctx, target, (count + number) as u16);
+                    return run_within(ctx, &armed.program, armed.route, move |ctx, _| {
+                        if let Some(plan) = base.leave(ctx) {
+                            self.add(ctx, plan);
+                        }
+                        self.go_on(ctx)
+                    });
+                }
+            }
+        }
+        let Planning { tx, flags, mut planned, waits, .. } = self;
+        if waits.is_empty() {
+            return add_all(ctx, tx, planned, flags);
+        }
+        let all = async move {
+            for (at, future) in waits {
+                planned[at].hops = future.await;
+            }
+            planned
+        };
+        wait(all, move |ctx, planned| add_all(ctx, tx, planned, flags))
+    }
+
+    fn add(&mut self, ctx: &Ctx, mut plan: Plan) {
         let uri = next_hop_of(ctx, &plan.target);
-        match Uri::parse(&uri).map(|u| locate(&shard.kernel, &u, None)) {
+        match Uri::parse(&uri).map(|u| locate(&ctx.shard.kernel, &u, None)) {
             Ok(Located::Now(hops)) => plan.hops = hops,
-            Ok(Located::Wait(future)) => waits.push((i, future)),
+            Ok(Located::Wait(future)) => self.waits.push((self.planned.len(), future)),
             Err(_) => {}
         }
+        self.planned.push(plan);
     }
-    if waits.is_empty() {
-        return add_all(ctx, tx, planned, flags);
-    }
-    let all = async move {
-        for (at, future) in waits {
-            planned[at].hops = future.await;
-        }
-        planned
-    };
-    wait(all, move |ctx, planned| add_all(ctx, tx, planned, flags))
 }
 
 /// A branch about to be sent.
@@ -296,39 +311,53 @@ fn next_hop_of(ctx: &Ctx, target: &Target) -> Bytes {
     }
 }
 
-/// Run the branch route for one target; `then` gets no plan when it was dropped.
-fn branch_route(
-    ctx: &mut Ctx,
-    tx: Id,
-    armed: &Armed,
+/// What the context was before a branch route ran on it; what the route changes holds for its branch only.
+struct BeforeBranch {
+    edits: Edits,
+    late: SmallVec<[LateEdit; 1]>,
     target: Target,
-    number: usize,
-    then: impl FnOnce(&mut Ctx, Option<Plan>) -> Flow + 'static,
-) -> Flow {
-    let count = ctx.shard.part::<Transactions>().with(tx, |t| t.core.branches().len()).unwrap_or(0);
-    let base_edits = ctx.edits.clone();
-    let base_late = ctx.late_edits.clone();
-    let base_target = std::mem::replace(&mut ctx.target, target);
-    let base = (ctx.route, ctx.branch, ctx.dropped);
-    ctx.route = RouteType::Branch;
-    ctx.branch = Some((count + number) as u16);
-    ctx.dropped = false;
-    run_within(ctx, Frame::new(&armed.program, armed.route), move |ctx, _| {
+    route: RouteType,
+    branch: Option<u16>,
+    dropped: bool,
+}
+
+impl BeforeBranch {
+    fn enter(ctx: &mut Ctx, target: Target, branch: u16) -> BeforeBranch {
+        let before = BeforeBranch {
+            edits: ctx.edits.clone(),
+            late: ctx.late_edits.clone(),
+            target: std::mem::replace(&mut ctx.target, target),
+            route: ctx.route,
+            branch: ctx.branch,
+            dropped: ctx.dropped,
+        };
+        ctx.route = RouteType::Branch;
+        ctx.branch = Some(branch);
+        ctx.dropped = false;
+        before
+    }
+
+    /// Back to how it was; gives the branch unless the route dropped it.
+    fn leave(self, ctx: &mut Ctx) -> Option<Plan> {
         let dropped = ctx.dropped;
-        (ctx.route, ctx.branch, ctx.dropped) = base;
-        let mut target = std::mem::replace(&mut ctx.target, base_target);
-        let edits = std::mem::replace(&mut ctx.edits, base_edits);
-        ctx.late_edits = base_late;
+        (ctx.route, ctx.branch, ctx.dropped) = (self.route, self.branch, self.dropped);
+        let mut target = std::mem::replace(&mut ctx.target, self.target);
+        let edits = std::mem::replace(&mut ctx.edits, self.edits);
+        ctx.late_edits = self.late;
         let on_reply = ctx.take_note::<BranchArming>().and_then(|n| n.0);
         if target.uri.is_none() {
             target.uri = Some(ctx.ruri());
         }
-        let plan = Plan { target, edits: Some(Box::new(edits)), on_reply, hops: Hops::new() };
-        then(ctx, (!dropped).then_some(plan))
-    })
+        (!dropped).then(|| Plan { target, edits: Some(Box::new(edits)), on_reply, hops: Hops::new() })
+    }
 }
 
 fn add_all(ctx: &mut Ctx, tx: Id, planned: SmallVec<[Plan; 2]>, flags: RelayFlags) -> Flow {
+    if ctx.route == RouteType::Request && api::was_cancelled(ctx) {
+        // The caller gave up while a route or a lookup waited.
+        api::reply(ctx, 487, b"Request Terminated", &[], None);
+        return Flow::Value(0);
+    }
     if planned.is_empty() {
         // Every branch was dropped by its route.
         return failed(ctx, flags, -3);
@@ -517,11 +546,15 @@ pub(super) fn inject(
     let before = shard.part::<Transactions>().with(tx, |t| t.core.branches().len()).unwrap_or(0);
     let flow =
         relay_targets(&mut ctx, tx, targets, RelayFlags { no_auto_reply: true, ..RelayFlags::default() });
-    // What modules keep with the request goes back to it.
-    let notes = ctx.take_notes();
-    shard.part::<Transactions>().with(tx, |t| t.notes = notes);
-    let finish = move |shard: &Rc<Shard>| {
-        step(shard, tx, |t, now, sink| {
+    let finish = move |ctx: &mut Ctx, result: i64| {
+        let shard = ctx.shard.clone();
+        // What modules keep with the request goes back to it.
+        let notes = ctx.take_notes();
+        shard.part::<Transactions>().with(tx, |t| t.notes = notes);
+        if result < 0 {
+            return -3;
+        }
+        step(&shard, tx, |t, now, sink| {
             if cancel {
                 for branch in 0..before {
                     const WHY: &[u8] = b"Reason: SIP;cause=200;text=\"Call completed elsewhere\"\r\n";
@@ -532,22 +565,20 @@ pub(super) fn inject(
                 t.core.stop_waiting(now, sink);
             }
         });
+        result
     };
-    injected(ctx, flow, finish)
+    finish_on(ctx, flow, finish)
 }
 
-/// Hold the context of injected branches until their routes and names are done.
-fn injected(mut ctx: Box<Ctx>, flow: Flow, finish: impl FnOnce(&Rc<Shard>) + 'static) -> Flow {
+/// Carry work through on a context of its own, whatever it waits for; the caller's function gives what `finish` says.
+fn finish_on(mut ctx: Box<Ctx>, flow: Flow, finish: impl FnOnce(&mut Ctx, i64) -> i64 + 'static) -> Flow {
     match flow {
+        Flow::Value(v) => Flow::Value(finish(&mut ctx, v)),
         Flow::Wait(future) => wait(future, move |_, resume| {
             let flow = resume.run(&mut ctx);
-            injected(ctx, flow, finish)
+            finish_on(ctx, flow, finish)
         }),
-        Flow::Value(v) if v < 0 => Flow::Value(-3),
-        other => {
-            finish(&ctx.shard.clone());
-            other
-        }
+        Flow::Exit | Flow::Drop => Flow::Value(finish(&mut ctx, 0)),
     }
 }
 

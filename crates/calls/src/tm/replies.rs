@@ -16,7 +16,7 @@ use switchroom_script::vm::Outcome;
 use switchroom_wire::sip::{Edits, HeaderId, Message, Method, serialise};
 
 use super::state::{Armed, Reply, Tm, Transactions, Tx, TxEvent, handle, id};
-use super::{api, relay, step};
+use super::{api, relay, routes, step};
 use crate::core::state::Core;
 
 /// Before any script: a retransmission gets the last reply again, and an ACK to a negative reply ends here.
@@ -211,6 +211,7 @@ fn send_to_branch(shard: &Rc<Shard>, tx: Id, branch: usize, data: Bytes, token: 
         Some((d.socket, d.hop.addr, d.conn))
     });
     let Some((socket, peer, conn)) = to.flatten() else { return };
+    note_sent_to(shard, tx, &data, peer, Some(branch));
     let again = || {
         let proto = shard.kernel.socket(socket).filter(|s| s.proto.reliable())?.proto;
         shard.kernel.state::<Core>().aliases.find(proto, peer)
@@ -222,6 +223,7 @@ fn send_to_branch(shard: &Rc<Shard>, tx: Id, branch: usize, data: Bytes, token: 
 fn send_reply(shard: &Rc<Shard>, tx: Id, data: Bytes) {
     let to = shard.part::<Transactions>().with(tx, |t| (t.received, t.reply_to));
     let Some((received, peer)) = to else { return };
+    note_sent_to(shard, tx, &data, peer, None);
     shard.net.send(Outgoing {
         data,
         socket: received.socket,
@@ -229,6 +231,23 @@ fn send_reply(shard: &Rc<Shard>, tx: Id, data: Bytes) {
         conn: received.conn,
         no_new_conn: false,
         token: token(tx, REPLY),
+    });
+}
+
+/// A line of the call's story.
+fn note_sent_to(shard: &Shard, tx: Id, data: &[u8], peer: std::net::SocketAddr, branch: Option<usize>) {
+    if !shard.kernel.trace.on() {
+        return;
+    }
+    let request = shard.part::<Transactions>().with(tx, |t| t.request.clone());
+    let Some(request) = request else { return };
+    shard.kernel.note_call(Some(shard.worker), request.call_id(), "sent", || {
+        let line = data.split(|b| *b == b'\r').next().unwrap_or_default();
+        let line = String::from_utf8_lossy(line);
+        match branch {
+            Some(branch) => format!("{line} to {peer} (branch {branch})"),
+            None => format!("{line} to {peer}"),
+        }
     });
 }
 
@@ -332,6 +351,7 @@ pub(super) fn send_local(ctx: &mut Ctx, tx: Id, code: u16, bytes: Bytes) {
     count_final(&shard, code);
     shard.count(tm.stats.local, 1);
     note_sent(&shard, tx, code, true);
+    routes::inspect(&shard, tm.local_reply_route.as_deref(), &bytes, ctx.received);
     step(&shard, tx, |t, now, sink| t.core.send(now, code, bytes, sink));
 }
 

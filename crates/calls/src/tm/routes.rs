@@ -1,8 +1,14 @@
 //! Arming routes: `t_on_failure()`, `t_on_reply()`, `t_on_branch()`.
 
-use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, TRUE};
+use std::rc::Rc;
+
+use bytes::Bytes;
+use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, Received, TRUE};
 use switchroom_kernel::open::Opening;
+use switchroom_kernel::run::run_route;
+use switchroom_kernel::shard::Shard;
 use switchroom_script::names::RouteType;
+use switchroom_wire::sip::Message;
 
 use super::state::{Armed, Transactions, id};
 
@@ -86,4 +92,16 @@ pub(super) fn on_reply(c: &mut Call<'_>) -> Flow {
 }
 pub(super) fn on_branch(c: &mut Call<'_>) -> Flow {
     arm(c, RouteType::Branch)
+}
+
+/// Show a message of ours, as it leaves, to the route named by `local_reply_route` or `local_request_route`. The route only
+/// looks; nothing it does to the message has an effect.
+pub(super) fn inspect(shard: &Rc<Shard>, name: Option<&str>, message: &Bytes, received: Received) {
+    let Some(name) = name else { return };
+    let program = shard.kernel.program.load_full();
+    let Some(route) = program.find(RouteType::Request, Some(name)) else { return };
+    let Ok(msg) = Message::parse(message.clone()) else { return };
+    let kind = if msg.is_request() { RouteType::Local } else { RouteType::Onreply };
+    let ctx = Ctx::new(shard.clone(), Rc::new(msg), received, kind);
+    run_route(ctx, &program, route, |_, _| {});
 }

@@ -38,6 +38,10 @@ pub struct Tm {
     pub onreply_avps: bool,
     /// Bit of `minor_branch_flag`.
     pub minor_flag: u32,
+    /// Name of the route that sees our own replies.
+    pub local_reply_route: Option<String>,
+    /// Name of the route that sees our own requests.
+    pub local_request_route: Option<String>,
     /// Counters.
     pub stats: Counters,
 }

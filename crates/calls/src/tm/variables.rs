@@ -108,13 +108,24 @@ fn ruri(ctx: &mut Ctx, _: &VarAccess) -> Value {
 }
 
 fn tx_id(ctx: &mut Ctx, _: &VarAccess) -> Value {
-    match ctx.tx {
-        Some(tx) => {
-            let tx = id(tx);
-            Value::Str(format!("{}.{}.{}", ctx.shard.worker, tx.slot, tx.generation).into())
-        }
-        None => Value::Null,
-    }
+    name_of(ctx).map_or(Value::Null, |name| Value::Str(name.into()))
+}
+
+/// `$T_id`: worker, slot and generation of the transaction.
+pub(super) fn name_of(ctx: &Ctx) -> Option<String> {
+    let tx = id(ctx.tx?);
+    Some(format!("{}.{}.{}", ctx.shard.worker, tx.slot, tx.generation))
+}
+
+/// Worker and transaction that a `$T_id` names.
+pub(super) fn by_name(name: &str) -> Option<(usize, switchroom_engine::transaction::Id)> {
+    let mut parts = name.split('.');
+    let worker = parts.next()?.parse().ok()?;
+    let id = switchroom_engine::transaction::Id {
+        slot: parts.next()?.parse().ok()?,
+        generation: parts.next()?.parse().ok()?,
+    };
+    parts.next().is_none().then_some((worker, id))
 }
 
 /// The branch that a variable names by index; without one the branch in hand.

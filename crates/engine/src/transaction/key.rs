@@ -133,6 +133,15 @@ impl BranchId {
     /// Length of the text in bytes.
     pub const LEN: usize = PREFIX.len() + DIGITS;
 
+    /// The shard that a reply belongs to, from its bytes as received: our branch stands in its topmost Via. A quick look
+    /// only; `None` means to ask the Call-ID.
+    #[must_use]
+    pub fn shard_of_reply(raw: &[u8]) -> Option<u16> {
+        let head = &raw[..raw.len().min(1024)];
+        let at = memchr::memmem::find(head, PREFIX)?;
+        BranchId::decode(head.get(at..at + Self::LEN)?).map(|id| id.shard)
+    }
+
     /// The text of the parameter.
     #[must_use]
     pub fn encode(&self) -> [u8; Self::LEN] {

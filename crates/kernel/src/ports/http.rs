@@ -85,7 +85,7 @@ pub struct HttpCall {
 }
 
 /// Which HTTP a call speaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum HttpVersion {
     /// What the server and we agree on (ALPN); HTTP/1.1 without TLS.
     #[default]
@@ -142,6 +142,9 @@ pub enum HttpCallError {
     /// No connection: name, refusal, TLS.
     #[error("http: cannot connect: {0}")]
     Connect(String),
+    /// No connection in time.
+    #[error("http: no connection within {0:?}")]
+    ConnectTimeout(Duration),
     /// No answer in time.
     #[error("http: no answer within {0:?}")]
     Timeout(Duration),

@@ -1,6 +1,8 @@
-//! The HTTP server port on hyper: HTTP/1.1 for management and the portal.
+//! The HTTP ports on hyper: a server, HTTP/1.1 for management and the portal, and a client ([`client()`]).
 //!
-//! Left out: TLS, HTTP/2 and routing by path; a handler sees every request of its listener.
+//! Left out of the server: TLS, HTTP/2 and routing by path; a handler sees every request of its listener.
+
+mod client;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -21,6 +23,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::timers::ControlHandle;
+
+pub use client::{Client, client};
 
 /// Connections one listener serves at a time; more wait to be accepted.
 const CONNECTIONS: usize = 256;

@@ -520,8 +520,8 @@ impl<H: Host> Run<'_, H> {
                 Value::Null => -1,
             },
         };
-        self.state.code = 1;
         if !self.host.log_enabled(level) {
+            self.state.code = 1;
             return;
         }
         let mut text = std::mem::take(&mut self.state.text);
@@ -530,6 +530,8 @@ impl<H: Host> Run<'_, H> {
         expand_into(&program.pool, plan.text, self.host, Some(&scope), &mut text);
         self.host.log(level, &text, program.position(self.state.pc.saturating_sub(1)));
         self.state.text = text;
+        // Only now: the text may print the code of the statement before.
+        self.state.code = 1;
     }
 }
 

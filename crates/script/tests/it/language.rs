@@ -389,6 +389,7 @@ fn nothing_as_a_mandatory_argument_makes_the_call_fail() {
 fn log_statements_carry_their_level() {
     let table = [
         ("xlog(\"hi $rU\\n\");", "hi alice\n"),
+        ("code(-3); xlog(\"$rc\"); xlog(\"$rc\");", "-3 1"),
         ("xlog(\"L_INFO\", \"hi\");", "3:hi"),
         ("xlog(\"L_DBG\", \"a\" \"b\");", "4:ab"),
         ("$var(l) = \"L_WARN\"; xlog($var(l), \"hi\");", "1:hi"),

@@ -4,7 +4,11 @@
 
 mod auth;
 mod cancel;
+mod cdr;
+mod cloud;
+mod crowd;
 mod database;
+mod database_servers;
 mod demo;
 mod dialogs;
 mod fork;
@@ -12,7 +16,9 @@ mod loss;
 mod malformed;
 mod manage;
 mod phones;
+mod pickup;
 mod proxies;
+mod push;
 mod register;
 mod restart;
 mod script;
@@ -20,5 +26,6 @@ mod services;
 mod session;
 mod support;
 mod tcp;
+mod transactions;
 mod ua;
 mod waiting;

@@ -33,6 +33,20 @@ fn a_request_with_a_fault_is_answered_with_400_and_not_relayed() {
         ("no To", &|t| t.replace("To: ", "X-To: ")),
         ("no From", &|t| t.replace("From: ", "X-From: ")),
         ("no CSeq", &|t| t.replace("CSeq: ", "X-CSeq: ")),
+        ("a CSeq of 2^31", &|t| t.replace("CSeq: 1 ", "CSeq: 2147483648 ")),
+        ("a quote in To that does not end", &|t| t.replace("To: <", "To: \"Bob <")),
+        ("a quote in From that does not end", &|t| t.replace("From: <", "From: \"Alice <")),
+        ("a blank in the URI of To", &|t| t.replace("To: <sip:bob@", "To: <sip:bob @")),
+        ("a URI with headers but without brackets", &|t| {
+            t.replace("To: <sip:bob@127.0.0.1>", "To: sip:bob@127.0.0.1?Route=%3Csip:x%3E")
+        }),
+        ("a Request-URI in brackets", &|t| t.replacen(" sip:bob@127.0.0.1 ", " <sip:bob@127.0.0.1> ", 1)),
+        ("a blank in the Request-URI", &|t| t.replacen(" sip:bob@127.0.0.1 ", " sip:bob@127.0.0.1; lr ", 1)),
+        ("two blanks before the Request-URI", &|t| t.replacen(" sip:bob", "  sip:bob", 1)),
+        ("a Request-URI without host", &|t| t.replacen(" sip:bob@127.0.0.1 ", " sip:bob@ ", 1)),
+        ("a Max-Forwards that is no number", &|t| t.replace("Max-Forwards: 70", "Max-Forwards: many")),
+        ("a second From", &|t| t.replace("To: ", "From: <sip:c@127.0.0.1>;tag=c\r\nTo: ")),
+        ("a port in Via above 65535", &|t| t.replacen(";branch=", "0000;branch=", 1)),
     ];
     for (what, spoil) in faults {
         let call = Call::new("alice", "bob");
@@ -44,6 +58,17 @@ fn a_request_with_a_fault_is_answered_with_400_and_not_relayed() {
     }
     let relayed = bob.peer.wait_for(Duration::from_millis(100), |m| m.starts_with("OPTIONS"));
     assert!(relayed.is_none(), "{relayed:?}");
+    assert_alive(&house);
+}
+
+#[test]
+fn another_version_of_the_protocol_is_505() {
+    let house = house();
+    let mut alice = Ua::new("alice", house.addr);
+    let call = Call::new("alice", "bob");
+    let text = alice.request("OPTIONS", &call.to, &call, "");
+    alice.send(text.replacen(" SIP/2.0\r\n", " SIP/7.0\r\n", 1));
+    alice.expect_reply(505, &call);
     assert_alive(&house);
 }
 

@@ -2,7 +2,7 @@
 
 use switchroom_testkit::peer::{header, headers};
 
-use crate::support::{DIGEST_REGISTER, House, OPEN_CALL, PROXY, Setup};
+use crate::support::{DIGEST_REGISTER, House, OPEN_CALL, OPEN_REGISTER, PROXY, Setup};
 use crate::ua::{Call, Ua, challenge_param, credentials};
 
 fn house() -> House {
@@ -130,4 +130,47 @@ fn an_old_cseq_of_the_same_call_changes_nothing() {
     assert!(late.starts_with("SIP/2.0 4") || late.starts_with("SIP/2.0 5"), "{late}");
     let list = bob.register(&mut Call::new("bob", "bob"), "");
     assert!(list.contains(&bob.contact()), "{list}");
+}
+
+#[test]
+fn a_gruu_reaches_one_phone_of_a_user() {
+    let house = Setup::new(&[PROXY, OPEN_REGISTER, OPEN_CALL])
+        .params("modparam(\"registrar\", \"disable_gruu\", 0)\nmodparam(\"registrar\", \"gruu_secret\", \"s3cret\")")
+        .start();
+    let mut desk = Ua::new("bob", house.addr);
+    let mut mobile = Ua::new("bob", house.addr);
+    desk.register_here(";+sip.instance=\"<urn:uuid:00000000-0000-1000-8000-000A95A0E128>\"");
+    let mut call = Call::new("bob", "bob");
+    let contact = format!(
+        "Supported: gruu\r\nExpires: 600\r\nContact: <{}>;+sip.instance=\"<urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6>\"\r\n",
+        mobile.contact()
+    );
+    let answer = mobile.register(&mut call, &contact);
+    let of_mobile =
+        answer.split(", <").chain(answer.lines()).find(|c| c.contains("f81d4fae")).expect("a contact");
+    let gruu = |name: &str| {
+        let value = of_mobile.split(&format!("{name}=\"")).nth(1).and_then(|t| t.split('"').next());
+        value.unwrap_or_else(|| panic!("no {name}: {answer}")).to_owned()
+    };
+    let (public, temporary) = (gruu("pub-gruu"), gruu("temp-gruu"));
+    assert_eq!(public, "sip:bob@127.0.0.1;gr=urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6");
+    assert!(temporary.starts_with("sip:tgruu.") && temporary.ends_with("@127.0.0.1;gr"), "{temporary}");
+    let mut alice = Ua::new("alice", house.addr);
+    for uri in [public, temporary.clone()] {
+        let call = Call::new("alice", "bob");
+        let invite = alice.request("MESSAGE", &uri, &call, "");
+        alice.send(invite);
+        let got = mobile.expect("MESSAGE");
+        mobile.reply(&got, "200 OK");
+        alice.expect_reply(200, &call);
+    }
+    let other = desk.peer.wait_for(std::time::Duration::from_millis(200), |m| m.starts_with("MESSAGE"));
+    assert_eq!(other, None, "the other phone is not asked");
+    // Another Call-ID ends the temporary ones.
+    let mut fresh = Call::new("bob", "bob");
+    mobile.register(&mut fresh, &contact);
+    let call = Call::new("alice", "bob");
+    let invite = alice.request("MESSAGE", &temporary, &call, "");
+    alice.send(invite);
+    alice.expect_reply(404, &call);
 }

@@ -8,8 +8,10 @@ use switchroom_script::vm::VarAccess;
 use switchroom_wire::sip::{HeaderId, Message, NameAddr, Uri, scan, uri_eq};
 
 use super::flags::{PathMode, SaveFlags};
+use super::gruu::Gruu;
+use super::pn::{self, Kind, NotSupported, Push};
 use super::{Registrar, aor};
-use crate::usrloc::contact::{Contact, Field, Texts};
+use crate::usrloc::contact::{Contact, Field, PUSH, Texts};
 use crate::usrloc::table::Contacts;
 use crate::usrloc::{Location, api};
 
@@ -28,6 +30,8 @@ struct Wanted {
     expires: u64,
     q: i16,
     instance: Bytes,
+    /// What it is to push.
+    push: Kind,
 }
 
 /// What the REGISTER asks for.
@@ -106,7 +110,8 @@ fn process(ctx: &mut Ctx, table: &str, flags: &SaveFlags, own_aor: Option<Bytes>
         tracing::info!("REGISTER refused: {e}");
         Refusal::new(400, "Bad Request - Address Of Record")
     })?;
-    let request = read_contacts(&msg, registrar, flags)?;
+    let upstream = if registrar.push.is_some() { pn::announced(&msg) } else { Vec::new() };
+    let request = read_contacts(&msg, registrar, flags, &upstream)?;
     let common = read_common(ctx, &msg, flags)?;
     let table = api::table(location, table);
     let now = kernel.unix();
@@ -116,10 +121,17 @@ fn process(ctx: &mut Ctx, table: &str, flags: &SaveFlags, own_aor: Option<Bytes>
     };
     let (cflags, worker) = (ctx.target.flags, ctx.shard.worker);
     let mode = flags.matching_mode.unwrap_or(location.matching_mode);
-    let show_received = &registrar.received_param;
+    // Unless the script says how to match, a device is known by its push parameters alone.
+    let by_device = registrar.push.as_ref().filter(|_| flags.matching_mode.is_none());
+    let mut announcement = Vec::new();
+    let mut devices: Vec<(u64, u64)> = Vec::new();
+    let to = msg.to().map(|t| t.uri).unwrap_or_default();
+    let gruu = registrar.gruu.as_ref().filter(|_| supports(&msg, b"gruu"));
+    let address = if gruu.is_some() { gruu_address(to) } else { Vec::new() };
+    let shown = Shown { received_param: &registrar.received_param, aor: &address, gruu };
     if matches!(request, Request::Fetch) {
         let list = table.read(&key, |r| match r {
-            Some(r) => print_contacts(&r.contacts, now, show_received),
+            Some(r) => print_contacts(&r.contacts, now, &shown),
             None => Vec::new(),
         });
         return Ok((Vec::new(), list));
@@ -134,7 +146,7 @@ fn process(ctx: &mut Ctx, table: &str, flags: &SaveFlags, own_aor: Option<Bytes>
             }
             Request::Update(list) => {
                 for wanted in list {
-                    let found = position(contacts, wanted, &common, mode);
+                    let found = position(contacts, wanted, &common, mode, by_device);
                     if let Some(at) = found {
                         let in_order =
                             check_order(std::iter::once(&contacts[at]), &common, now, location, registrar)?;
@@ -154,6 +166,8 @@ fn process(ctx: &mut Ctx, table: &str, flags: &SaveFlags, own_aor: Option<Bytes>
                             c.socket = Some(socket);
                             c.cflags = cflags;
                             c.touch();
+                            note_device(&mut devices, c);
+                            announce(registrar, &mut announcement, wanted, c.id, &upstream);
                         }
                         (None, expires) => {
                             let live = contacts.iter().filter(|c| c.is_live(now)).count();
@@ -168,24 +182,42 @@ fn process(ctx: &mut Ctx, table: &str, flags: &SaveFlags, own_aor: Option<Bytes>
                             fill(&mut c, wanted, &common, now, expires);
                             c.socket = Some(socket);
                             c.cflags = cflags;
+                            note_device(&mut devices, &c);
+                            announce(registrar, &mut announcement, wanted, c.id, &upstream);
                             contacts.push(c);
                         }
                     }
                 }
             }
         }
-        let shown: Vec<u8> = match flags.only_request_contacts {
+        let list: Vec<u8> = match flags.only_request_contacts {
             true => {
                 let Request::Update(list) = &request else { return Ok(Vec::new()) };
                 let mine = contacts.iter().filter(|c| list.iter().any(|w| w.uri[..] == *c.uri()));
-                print_contacts(&mine.cloned().collect(), now, show_received)
+                print_contacts(&mine.cloned().collect(), now, &shown)
             }
-            false => print_contacts(contacts, now, show_received),
+            false => print_contacts(contacts, now, &shown),
         };
-        Ok(shown)
+        Ok(list)
     });
-    let list = changed.value?;
+    let mut list = changed.value?;
+    list.extend_from_slice(&announcement);
+    for (id, expires) in devices {
+        location.sleepers.note(id, &table, &key, expires);
+    }
     Ok((changed.queries, list))
+}
+
+fn note_device(devices: &mut Vec<(u64, u64)>, c: &Contact) {
+    if c.flags & PUSH != 0 {
+        devices.push((c.id, c.expires));
+    }
+}
+
+fn announce(registrar: &Registrar, out: &mut Vec<u8>, wanted: &Wanted, id: u64, upstream: &[String]) {
+    if let Some(push) = &registrar.push {
+        push.announce(&wanted.push, id, upstream, out);
+    }
 }
 
 /// Call-ID and CSeq of a binding: a request that is older than what we have is refused; `Ok(false)` is a retransmission
@@ -216,7 +248,24 @@ fn check_order<'a>(
     Ok(true)
 }
 
-fn position(contacts: &Contacts, wanted: &Wanted, common: &Common, mode: i64) -> Option<usize> {
+fn position(
+    contacts: &Contacts,
+    wanted: &Wanted,
+    common: &Common,
+    mode: i64,
+    by_device: Option<&Push>,
+) -> Option<usize> {
+    if let (Some(push), Some(key)) = (by_device, wanted.push.key()) {
+        let parsed =
+            |c: &Contact| Uri::parse(c.uri()).ok().map(|u| (u.param("pn-provider").is_some(), push.key(&u)));
+        let same = |c: &Contact| parsed(c).and_then(|(_, k)| k).is_some_and(|k| k == key);
+        // What the same phone left here when it only asked which services there are.
+        let asked = |c: &Contact| {
+            matches!(parsed(c), Some((true, None))) && push.strip(c.uri()) == push.strip(&wanted.uri)
+        };
+        let found = contacts.iter().position(same);
+        return found.or_else(|| contacts.iter().position(asked));
+    }
     let same_uri = |c: &Contact| {
         c.uri() == &wanted.uri[..]
             || match (Uri::parse(c.uri()), Uri::parse(&wanted.uri)) {
@@ -251,11 +300,20 @@ fn fill(c: &mut Contact, wanted: &Wanted, common: &Common, now: u64, expires: u6
     c.cseq = common.cseq;
     c.methods = common.methods;
     c.q = wanted.q;
+    c.flags = match wanted.push {
+        Kind::Device(_) => c.flags | PUSH,
+        _ => c.flags & !PUSH,
+    };
 }
 
 // Reading the request -------------------------------------------------------------------------------------------------
 
-fn read_contacts(msg: &Message, r: &Registrar, flags: &SaveFlags) -> Result<Request, Refusal> {
+fn read_contacts(
+    msg: &Message,
+    r: &Registrar,
+    flags: &SaveFlags,
+    upstream: &[String],
+) -> Result<Request, Refusal> {
     let default = match msg.header(HeaderId::Expires) {
         Some(_) => msg.expires().map_or(r.default_expires, u64::from),
         None => r.default_expires,
@@ -268,7 +326,7 @@ fn read_contacts(msg: &Message, r: &Registrar, flags: &SaveFlags) -> Result<Requ
             star = true;
             continue;
         }
-        list.push(read_contact(msg, &n, default, r, flags)?);
+        list.push(read_contact(msg, &n, default, r, flags, upstream)?);
         if list.len() > 64 {
             return Err(Refusal::new(400, "Bad Request - Too Many Contacts"));
         }
@@ -287,6 +345,7 @@ fn read_contact(
     default: u64,
     r: &Registrar,
     flags: &SaveFlags,
+    upstream: &[String],
 ) -> Result<Wanted, Refusal> {
     if n.uri.len() > r.max_contact_len {
         return Err(Refusal::new(400, "Bad Request - Contact Too Long"));
@@ -311,7 +370,14 @@ fn read_contact(
         0 => 0,
         d => n.uri.iter().fold(7u64, |h, b| h.wrapping_mul(31).wrapping_add(u64::from(*b))) % (d + 1),
     };
+    let push = match &r.push {
+        Some(p) => p
+            .kind(n.uri, upstream)
+            .map_err(|NotSupported| Refusal::new(555, "Push Notification Service Not Supported"))?,
+        None => Kind::Plain,
+    };
     Ok(Wanted {
+        push,
         uri: msg.slice(n.uri),
         expires: if expires > spread { expires - spread } else { expires },
         q: match n.param("q") {
@@ -355,7 +421,7 @@ fn read_path(msg: &Message, flags: &SaveFlags) -> Result<Bytes, Refusal> {
     if flags.path == PathMode::Ignore || msg.header(HeaderId::Path).is_none() {
         return Ok(Bytes::new());
     }
-    if flags.path == PathMode::Strict && !supports_path(msg) {
+    if flags.path == PathMode::Strict && !supports(msg, b"path") {
         return Err(Refusal(420, "Extension Required", "Unsupported: path\r\n".into()));
     }
     let mut out = Vec::new();
@@ -368,9 +434,19 @@ fn read_path(msg: &Message, flags: &SaveFlags) -> Result<Bytes, Refusal> {
     Ok(out.into())
 }
 
-fn supports_path(msg: &Message) -> bool {
+/// `user@domain` of a URI.
+fn gruu_address(uri: &[u8]) -> Vec<u8> {
+    let Ok(uri) = Uri::parse(uri) else { return Vec::new() };
+    match uri.user {
+        Some(user) => [user, b"@", uri.host].concat(),
+        None => uri.host.to_vec(),
+    }
+}
+
+/// Whether Supported lists this option.
+fn supports(msg: &Message, option: &[u8]) -> bool {
     let mut options = msg.headers_of(HeaderId::Supported).flat_map(|h| scan::commas(h.value));
-    options.any(|o| o.eq_ignore_ascii_case(b"path"))
+    options.any(|o| o.eq_ignore_ascii_case(option))
 }
 
 /// `received` of the topmost Path URI, as a SIP URI.
@@ -418,8 +494,18 @@ pub(super) fn method_bit(name: &[u8]) -> u32 {
 
 // Answering -----------------------------------------------------------------------------------------------------------
 
+/// What else a Contact line of an answer shows.
+struct Shown<'a> {
+    /// Name of the parameter with the address the phone was seen at.
+    received_param: &'a str,
+    /// `user@domain`.
+    aor: &'a [u8],
+    /// Set when the phone understands GRUUs.
+    gruu: Option<&'a Gruu>,
+}
+
 /// `Contact: <uri>;q=0.5;expires=60;received="sip:..."`, all bindings in one line; empty without any.
-fn print_contacts(contacts: &Contacts, now: u64, received_param: &str) -> Vec<u8> {
+fn print_contacts(contacts: &Contacts, now: u64, shown: &Shown<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     for c in contacts.iter().filter(|c| c.is_live(now)) {
         out.extend_from_slice(if out.is_empty() { b"Contact: <" } else { b", <" });
@@ -435,7 +521,7 @@ fn print_contacts(contacts: &Contacts, now: u64, received_param: &str) -> Vec<u8
         let received = c.text(Field::Received);
         if !received.is_empty() {
             out.push(b';');
-            out.extend_from_slice(received_param.as_bytes());
+            out.extend_from_slice(shown.received_param.as_bytes());
             out.extend_from_slice(b"=\"");
             out.extend_from_slice(received);
             out.push(b'"');
@@ -449,6 +535,9 @@ fn print_contacts(contacts: &Contacts, now: u64, received_param: &str) -> Vec<u8
                 out.push(b'"');
                 out.extend_from_slice(instance);
                 out.push(b'"');
+            }
+            if let Some(gruu) = shown.gruu {
+                gruu.print(shown.aor, c, &mut out);
             }
         }
     }
@@ -467,7 +556,7 @@ fn accept(ctx: &mut Ctx, flags: &SaveFlags, contacts: &[u8]) {
     let mut headers = contacts.to_vec();
     if let Some(request) = ctx.request()
         && matches!(flags.path, PathMode::Lazy | PathMode::Strict)
-        && supports_path(request)
+        && supports(request, b"path")
     {
         for h in request.headers_of(HeaderId::Path) {
             headers.extend_from_slice(h.line);

@@ -158,14 +158,7 @@ impl Message {
                 id != HeaderId::Other || (!name.is_empty() && name.iter().all(|b| TOKEN[usize::from(*b)]));
             let sizes = (u8::try_from(name.len()), colon.map(|c| u16::try_from(c + 1)));
             if let (Ok(name_len), Some(Ok(value)), true) = (sizes.0, sizes.1, sound) {
-                let mut value = line + usize::from(value);
-                let mut value_end = end;
-                while value < value_end && scan::is_lws(buf[value_end - 1]) {
-                    value_end -= 1;
-                }
-                while value < value_end && scan::is_lws(buf[value]) {
-                    value += 1;
-                }
+                let (value, value_end) = trimmed(buf, line + usize::from(value), end);
                 if self.headers.len() == MAX_HEADERS {
                     self.head_end = line as u32;
                     self.body = buf.len() as u32;
@@ -251,7 +244,7 @@ impl Message {
         if let Err(error) = self.via() {
             return Some(error.into());
         }
-        if let Some(what) = self.vias().find_map(Result::err) {
+        if let Some(what) = self.vias().skip(1).find_map(Result::err) {
             return Some(FieldError::Malformed(HeaderId::Via, what).into());
         }
         for (id, addr) in [(HeaderId::From, self.from()), (HeaderId::To, self.to())] {
@@ -616,6 +609,25 @@ impl HeaderId {
                 | HeaderId::ContentLength
         )
     }
+}
+
+/// The value between these offsets without the white space around it. Nearly always that is one space before and CRLF
+/// behind.
+#[inline]
+fn trimmed(buf: &[u8], mut from: usize, mut to: usize) -> (usize, usize) {
+    if let Some([b' ', first, .., last, b'\r', b'\n']) = buf.get(from..to)
+        && *first > b' '
+        && *last > b' '
+    {
+        return (from + 1, to - 2);
+    }
+    while from < to && scan::is_lws(buf[to - 1]) {
+        to -= 1;
+    }
+    while from < to && scan::is_lws(buf[from]) {
+        from += 1;
+    }
+    (from, to)
 }
 
 /// The name without blanks before the colon.
