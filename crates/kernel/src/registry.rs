@@ -271,12 +271,19 @@ impl ScriptNames for Registry {
     }
 
     fn all_functions(&self) -> Vec<String> {
-        self.function_ids.iter().filter(|(_, (_, old))| old.is_none()).map(|(n, _)| n.to_string()).collect()
+        sorted(self.function_ids.iter().filter(|(_, (_, old))| old.is_none()).map(|(n, _)| n.to_string()))
     }
 
     fn all_variables(&self) -> Vec<String> {
-        self.variable_ids.iter().filter(|(_, (_, old))| old.is_none()).map(|(n, _)| n.to_string()).collect()
+        sorted(self.variable_ids.iter().filter(|(_, (_, old))| old.is_none()).map(|(n, _)| n.to_string()))
     }
+}
+
+/// In an order that is the same every time, so that suggestions are.
+fn sorted(names: impl Iterator<Item = String>) -> Vec<String> {
+    let mut all: Vec<String> = names.collect();
+    all.sort();
+    all
 }
 
 /// Read the argument notation of the export tables. The lists live as long as the process, like the tables they come

@@ -13,6 +13,7 @@ pub mod lex;
 pub mod lint;
 pub mod names;
 pub mod net;
+pub mod outline;
 pub mod parse;
 pub mod program;
 pub mod source;

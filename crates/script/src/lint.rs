@@ -11,7 +11,7 @@ use crate::parse::*;
 use crate::source::Span;
 
 /// Functions that arm a route by its name, and the type of that route.
-const ARMING: [(&str, RouteType); 3] = [
+pub(crate) const ARMING: [(&str, RouteType); 3] = [
     ("t_on_failure", RouteType::Failure),
     ("t_on_branch", RouteType::Branch),
     ("t_on_reply", RouteType::Onreply),
@@ -134,7 +134,7 @@ impl Mentions {
 }
 
 /// Calls `f` for every statement, outer ones first, those inside conditions and expressions included.
-fn each<'a>(body: &'a [Stmt], f: &mut dyn FnMut(&'a Stmt)) {
+pub(crate) fn each<'a>(body: &'a [Stmt], f: &mut dyn FnMut(&'a Stmt)) {
     for stmt in body {
         each_in(stmt, f);
     }

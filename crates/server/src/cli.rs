@@ -37,6 +37,12 @@ pub enum Command {
     Completions(CompletionArgs),
     /// Format scripts
     Fmt(FmtArgs),
+    /// Run tests of a script: requests go in, the expected outcome is stated; no sockets, virtual time
+    Test(TestArgs),
+    /// Language server for editors, on standard input and output
+    Lsp,
+    /// Show each step of a script for one request, without sockets
+    TraceScript(TraceScriptArgs),
     /// The manual of a function, variable, parameter, event, command, statistic or module
     Doc(DocArgs),
 }
@@ -81,6 +87,30 @@ pub struct CheckArgs {
     /// Rewrite older spellings in place, where that changes nothing else
     #[arg(long)]
     pub fix: bool,
+}
+
+/// `switchroom test`
+#[derive(Args, Clone, Debug)]
+pub struct TestArgs {
+    /// Files of tests
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+}
+
+/// `switchroom trace-script`
+#[derive(Args, Clone, Debug)]
+pub struct TraceScriptArgs {
+    /// Script
+    pub file: String,
+    /// File with the request; the default is an INVITE from alice to bob
+    #[arg(long, value_name = "FILE")]
+    pub request: Option<PathBuf>,
+    /// Where the request comes from
+    #[arg(long, default_value = "192.0.2.10:5060")]
+    pub from: std::net::SocketAddr,
+    /// A value for $argv(name); may be repeated
+    #[arg(short = 'o', long = "option", value_name = "NAME=VALUE")]
+    pub option: Vec<String>,
 }
 
 /// `switchroom fmt`

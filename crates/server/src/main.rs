@@ -12,11 +12,15 @@ mod doc;
 mod fmt;
 mod house;
 mod logging;
+mod lsp;
 mod manage;
 mod manual;
 mod ready;
+mod rehearse;
 mod run;
+mod script_test;
 mod sockets;
+mod trace_script;
 
 use std::process::ExitCode;
 
@@ -43,6 +47,9 @@ fn main() -> ExitCode {
         cli::Command::Demo(args) => demo::demo(&args),
         cli::Command::Completions(args) => cli::completions(&args),
         cli::Command::Fmt(args) => fmt::fmt(&args),
+        cli::Command::Lsp => lsp::lsp(),
+        cli::Command::Test(args) => script_test::test(&args),
+        cli::Command::TraceScript(args) => trace_script::trace(&args),
         cli::Command::Doc(args) => doc::doc(&args),
     };
     match result {

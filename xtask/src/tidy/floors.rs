@@ -16,6 +16,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("net", 30),
     ("data", 30),
     ("media", 30),
+    ("rehearsal", 30),
     ("calls", 40),
     ("users", 41),
     ("messages", 41),

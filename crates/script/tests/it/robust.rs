@@ -30,6 +30,10 @@ event_route[E_X] { echo("$param(a)$(hdr(X-A)[-1]{re.subst,/a(b)/\1/g})"); }
 fn load_and_run(text: &[u8]) {
     let host = sample_host();
     let (ast, _) = parse("x.cfg", text, &mut NoLoader);
+    switchroom_script::lint::lint(&ast);
+    if let Ok(new) = switchroom_script::format::format(text) {
+        assert_eq!(switchroom_script::format::format(&new).as_ref(), Ok(&new), "formatting is not stable");
+    }
     let Ok((mut program, _)) = compile(&ast, &host.names) else { return };
     program.set_limits(switchroom_script::Limits { operations: 2_000, ..Default::default() });
     let program = std::sync::Arc::new(program);
@@ -151,5 +155,67 @@ proptest! {
         }
         let mut frame = Frame::new(&p, p.find(RouteType::Request, None).unwrap());
         prop_assert!(matches!(frame.run(&mut host), Step::Done(_)));
+    }
+}
+
+/// Scripts that mostly load: statements of the grammar, nested at random.
+fn statement() -> impl Strategy<Value = String> {
+    let leaf = prop::sample::select(vec![
+        "$var(i) += 1;",
+        "$var(x) = \"a$var(x)\";",
+        "$avp(list) = $var(i) * 3 - 1;",
+        "$var(x) = NULL;",
+        "echo(\"$(avp(list)[*]{s.select,1,:})\");",
+        "two(\"a\", , $var(n));",
+        "xlog(\"L_INFO\", \"$var(i) $rU\\n\");",
+        "route(sub, $var(x), 5);",
+        "route(self);",
+        "return(1, $var(i));",
+        "return(0);",
+        "exit;",
+        "drop;",
+        "slow(1);",
+        "async(slow(3), sub, 5);",
+        "launch(slow(), sub);",
+        ";",
+    ])
+    .prop_map(str::to_owned);
+    let test = prop::sample::select(vec![
+        "1",
+        "$var(i) < 3",
+        "$var(x) == NULL",
+        "!$rU or $rm =~ \"^I\" and slow(1)",
+        "[ $var(i) & 1 ]",
+        "route(sub)",
+        "$var(i) == \"a\"",
+        "$si == 10.0.0.0/8",
+    ]);
+    leaf.prop_recursive(5, 60, 4, move |inner| {
+        let block = prop::collection::vec(inner, 0..4).prop_map(|v| v.join("\n"));
+        (0..6, test.clone(), block.clone(), block).prop_map(|(kind, test, a, b)| match kind {
+            0 => format!("if ({test}) {{ {a} }} else {{ {b} }}"),
+            1 => format!("while ({test}) {{ {a} }}"),
+            2 => format!("for ($var(it) in $(avp(list)[*])) {{ {a} break; }}"),
+            3 => format!("switch ($var(i)) {{ case 1: {a} case \"b\": {b} break; default: {a} }}"),
+            4 => format!("{{ {a} {b} }}"),
+            _ => format!("if ({test}) {a} ;"),
+        })
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
+
+    #[test]
+    fn no_script_of_the_grammar_panics_hangs_or_exceeds_its_budget(
+        main in prop::collection::vec(statement(), 0..8),
+        sub in prop::collection::vec(statement(), 0..4),
+    ) {
+        let script = format!(
+            "max_while_loops=50\nroute {{\n{}\n}}\nroute[sub] {{\n{}\n}}\nroute[self] {{ route(self); }}\n",
+            main.join("\n"),
+            sub.join("\n"),
+        );
+        load_and_run(script.as_bytes());
     }
 }

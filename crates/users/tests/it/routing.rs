@@ -101,6 +101,9 @@ failure_route[next] {
 "#;
 
 fn destinations(sql: &str, _: &[SqlValue]) -> Result<Vec<Vec<SqlValue>>, StoreError> {
+    if sql.starts_with("UPDATE dispatcher SET state") {
+        return Ok(Vec::new());
+    }
     assert!(sql.ends_with(" FROM dispatcher ORDER BY id"), "{sql}");
     let row = |uri: &str, state: i64, priority: i64, attrs: &str| {
         let (int, text) = (SqlValue::Int, |t: &str| SqlValue::from(t));
