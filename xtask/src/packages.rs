@@ -9,6 +9,9 @@ use crate::run::cargo;
 const PACKAGES: &[(&str, &str)] = &[
     ("sip-tester", "sipp, which plays call flows against the running program"),
     ("baresip-core", "a real phone"),
+    ("mariadb-server", "a database server"),
+    ("postgresql", "another database server"),
+    ("redis-server", "a key-value server"),
     ("openssl", "keys of push services"),
     ("sqlite3", "reading databases beside the program"),
 ];

@@ -42,6 +42,8 @@ pub struct Module {
     pub functions: &'static [Function],
     /// Pseudo-variables.
     pub variables: &'static [Variable],
+    /// Transformations.
+    pub transformations: &'static [Transformation],
     /// Events it publishes.
     pub events: &'static [EventDecl],
     /// Management commands.
@@ -72,6 +74,7 @@ impl Module {
         old_params: &[],
         functions: &[],
         variables: &[],
+        transformations: &[],
         events: &[],
         commands: &[],
         statistics: &[],
@@ -295,6 +298,16 @@ impl Variable {
 }
 
 pub use crate::names::Names;
+
+/// One transformation of values: `$(var{class.name,arguments})`.
+pub struct Transformation {
+    /// Class and name, such as `rest.escape`.
+    pub name: &'static str,
+    /// Value and arguments in, value out; NULL for what cannot be done.
+    pub run: fn(&Value, &[Value]) -> Value,
+    /// One line for the manual.
+    pub help: &'static str,
+}
 
 /// One event.
 pub struct EventDecl {

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use switchroom_script::Value;
 use switchroom_script::names::{
     ArgDef, ArgKind, FunctionInfo, NameUse, Names as ScriptNames, Prepared, RouteMask, Signature, StaticArg,
-    VariableInfo,
+    TransformFn, VariableInfo,
 };
 use switchroom_script::vm::VarAccess;
 use switchroom_script::vm::{AssignOp, Context};
@@ -88,6 +88,7 @@ impl Registry {
         for m in &self.modules {
             let names = m.functions.iter().map(|f| ("function", f.name));
             let names = names.chain(m.variables.iter().map(|v| ("variable", v.name)));
+            let names = names.chain(m.transformations.iter().map(|t| ("transformation", t.name)));
             for key in names.chain(m.commands.iter().map(|c| ("command", c.name))) {
                 if let Some(first) = seen.insert(key, m.name) {
                     twice.push(format!("{} {} of {} and {}", key.0, key.1, first, m.name));
@@ -238,6 +239,11 @@ impl ScriptNames for Registry {
             Some(prepare) => prepare(args),
             None => Ok(None),
         }
+    }
+
+    fn transformation(&self, name: &str) -> Option<TransformFn> {
+        let found = self.modules.iter().flat_map(|m| m.transformations).find(|t| t.name == name)?;
+        Some(Arc::new(found.run))
     }
 
     fn all_functions(&self) -> Vec<String> {

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use switchroom_data::schema;
 use switchroom_data::sqlite::SqliteDriver;
+use switchroom_data::{mysql, postgres, schema};
 use switchroom_kernel::open::block_on;
 use switchroom_kernel::ports::store::{Query, SqlValue, Store, StoreDriver, StoreOptions};
 use switchroom_wire::sip::digest::{Algorithm, ha1};
@@ -21,26 +21,41 @@ pub fn url_in(data_dir: &Path) -> String {
     format!("sqlite://{}", absolute.display())
 }
 
+/// The drivers of all kinds of database.
+pub fn drivers() -> anyhow::Result<Vec<Arc<dyn StoreDriver>>> {
+    Ok(vec![
+        Arc::new(SqliteDriver::start().context("cannot start the SQLite driver")?),
+        mysql::driver().context("cannot start the MySQL driver")?,
+        postgres::driver().context("cannot start the PostgreSQL driver")?,
+    ])
+}
+
 /// An open database, with its driver.
 struct Database {
     store: Arc<dyn Store>,
-    _driver: SqliteDriver,
+    _driver: Arc<dyn StoreDriver>,
 }
 
 fn open(url: &str, create: bool) -> anyhow::Result<Database> {
-    let driver = SqliteDriver::start()?;
-    if !url.starts_with("sqlite:") {
-        bail!("\"{url}\": there is a driver for sqlite only; write sqlite:///path/to/file");
-    }
+    let drivers = drivers()?;
+    let scheme = url.split(':').next().unwrap_or_default();
+    let Some(driver) = drivers.iter().find(|driver| driver.scheme() == scheme) else {
+        bail!(
+            "there is no driver for `{scheme}`; write sqlite:///path/to/file, mysql://user:password@host/database or \
+             postgres://user:password@host/database"
+        );
+    };
     let mut options = StoreOptions::new();
     if create {
         options.insert("create".into(), vec!["1".into()]);
     }
-    let store = block_on(driver.open(url, &options)).with_context(|| url.to_owned())?;
-    Ok(Database { store, _driver: driver })
+    // The errors of the drivers name the place, without its password.
+    let store =
+        block_on(driver.open(url, &options)).with_context(|| format!("cannot open the {scheme} database"))?;
+    Ok(Database { store, _driver: driver.clone() })
 }
 
-/// Create the file and the standard tables that are missing.
+/// Create the file (of a database that is one) and the standard tables that are missing.
 pub fn create(url: &str) -> anyhow::Result<Vec<&'static str>> {
     let db = open(url, true)?;
     Ok(block_on(schema::create_all(&*db.store))?)

@@ -20,7 +20,7 @@ use switchroom_script::names::RouteType;
 use switchroom_script::parse::ast::SocketDef;
 use switchroom_script::{Diagnostic, diag};
 
-use crate::{catalogue, logging, sockets};
+use crate::{catalogue, database, logging, sockets};
 
 /// What the command line adds to the script.
 #[derive(Default)]
@@ -167,7 +167,6 @@ fn drivers(
         search: settings.on("dns_use_search_list"),
         ..DnsConfig::default()
     };
-    let sqlite = switchroom_data::sqlite::SqliteDriver::start().context("cannot start the SQLite driver")?;
     let resolver = resolver(dns, &handle).context("cannot start the resolver")?;
     let web = http::client(&handle, resolver.clone());
     let drivers = Drivers {
@@ -177,7 +176,7 @@ fn drivers(
         web: web.clone(),
         streams: streams::streams(&handle, resolver.clone()),
         resolver,
-        stores: vec![Arc::new(sqlite)],
+        stores: database::drivers()?,
     };
     Ok((drivers, web))
 }

@@ -1,8 +1,9 @@
-//! What tests of the whole house use: the program itself, sipp, real phones, a lossy link, a raw SIP peer, virtual time.
+//! What tests of the whole house use: the program itself, sipp, real phones, databases, a lossy link, a raw SIP peer, virtual time.
 //!
 //! Nothing here runs in production. A driver that cannot start says why in a panic, as a test would.
 
 pub mod clock;
+pub mod database;
 pub mod link;
 pub mod peer;
 pub mod phone;
@@ -12,6 +13,7 @@ pub mod server;
 pub mod sipp;
 
 pub use clock::VirtualClock;
+pub use database::Database;
 pub use link::LossyLink;
 pub use peer::Peer;
 pub use phone::Phone;

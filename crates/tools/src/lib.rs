@@ -4,6 +4,7 @@
 
 pub mod cache;
 pub mod cachedb_local;
+pub mod cachedb_redis;
 pub mod cfgutils;
 pub mod dialplan;
 pub mod exec;
@@ -12,6 +13,7 @@ pub mod json;
 pub mod mathops;
 mod random;
 pub mod regex;
+pub mod rest_client;
 mod sql;
 pub mod sqlops;
 mod time_rec;
@@ -24,6 +26,7 @@ use switchroom_kernel::Module;
 pub static MODULES: &[&Module] = &[
     &cache::MODULE,
     &cachedb_local::MODULE,
+    &cachedb_redis::MODULE,
     &cfgutils::MODULE,
     &dialplan::MODULE,
     &exec::MODULE,
@@ -31,6 +34,7 @@ pub static MODULES: &[&Module] = &[
     &json::MODULE,
     &mathops::MODULE,
     &regex::MODULE,
+    &rest_client::MODULE,
     &sqlops::MODULE,
     &uuid::MODULE,
 ];

@@ -152,4 +152,17 @@ pub trait StoreDriver: Send + Sync {
     fn scheme(&self) -> &'static str;
     /// Open (and share, when the same URL was opened before).
     fn open(&self, url: &str, options: &StoreOptions) -> BoxFuture<Result<Arc<dyn Store>, StoreError>>;
+    /// The servers it has open, and whether they answer. Databases without a server are always there and not listed.
+    fn reachable(&self) -> Vec<Reachable> {
+        Vec::new()
+    }
+}
+
+/// Whether a database server answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reachable {
+    /// Its URL without the password.
+    pub url: String,
+    /// Whether the last attempt to connect was successful.
+    pub up: bool,
 }

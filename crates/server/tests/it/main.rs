@@ -8,6 +8,7 @@ mod cdr;
 mod cloud;
 mod crowd;
 mod database;
+mod database_servers;
 mod demo;
 mod dialogs;
 mod fork;

@@ -91,7 +91,6 @@ modparam("tm", "fr_inv_timeout", 10)
 "#;
 
 const DATABASE_MODULES: &str = r#"
-loadmodule "db_sqlite.so"
 loadmodule "auth.so"
 loadmodule "auth_db.so"
 modparam("auth_db", "calculate_ha1", 0)
@@ -105,6 +104,8 @@ pub struct Setup {
     users: Vec<(String, String)>,
     database: bool,
     tables: Option<String>,
+    /// Module and URL of a database server with its tables.
+    server: Option<(String, String)>,
 }
 
 impl Setup {
@@ -116,6 +117,7 @@ impl Setup {
             users: Vec::new(),
             database: false,
             tables: None,
+            server: None,
         }
     }
 
@@ -138,6 +140,12 @@ impl Setup {
         self.database()
     }
 
+    /// With a database on a server, which has its tables already, through this module.
+    pub fn on_server(mut self, module: &str, url: &str) -> Setup {
+        self.server = Some((module.to_owned(), url.to_owned()));
+        self.database()
+    }
+
     /// With a subscriber of 127.0.0.1 in the database.
     pub fn user(mut self, name: &str, password: &str) -> Setup {
         self.users.push((format!("{name}@127.0.0.1"), password.to_owned()));
@@ -151,7 +159,11 @@ impl Setup {
              modparam(\"httpd\", \"port\", {mi})\n"
         );
         if self.database {
-            text.push_str("db_default_url=\"sqlite://{dir}/test.db\"\n");
+            let (module, url) = match &self.server {
+                Some((module, url)) => (&**module, &**url),
+                None => ("db_sqlite", "sqlite://{dir}/test.db"),
+            };
+            text.push_str(&format!("db_default_url=\"{url}\"\nloadmodule \"{module}.so\"\n"));
             text.push_str(DATABASE_MODULES);
         }
         text.push_str(&self.params);
@@ -165,9 +177,13 @@ impl Setup {
         let builder = Server::builder(PROGRAM).config(&self.script_for(sip, mi)).ready("ready");
         let dir = builder.dir().to_owned();
         if self.database {
-            let url = format!("sqlite://{}/test.db", dir.display());
+            let url = match &self.server {
+                Some((_, url)) => url.clone(),
+                None => format!("sqlite://{}/test.db", dir.display()),
+            };
             match &self.tables {
                 Some(sql) => drop(sqlite(&dir.join("test.db"), sql)),
+                None if self.server.is_some() => {}
                 None => drop(program(&["db", "--url", &url, "init"])),
             }
             for (user, password) in &self.users {

@@ -132,7 +132,7 @@ impl CacheDb for Collection {
 
 /// Whether a text fits a pattern: `*` any text, `?` any byte, `[a-z]` or `[!a]` a set, `\` takes the next byte as it is.
 /// Linear in the text for each star, without recursion.
-fn fits(glob: &[u8], text: &[u8]) -> bool {
+pub fn fits(glob: &[u8], text: &[u8]) -> bool {
     let (mut g, mut t) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
     loop {

@@ -3,6 +3,7 @@
 //! Every function waits for its database without holding up other calls.
 
 mod avps;
+mod plain;
 mod query;
 mod structured;
 
@@ -85,6 +86,26 @@ pub static MODULE: Module = Module {
         Function::new("sql_avp_delete", &["str~,str~,[int]"], "*", avps::delete, "Delete attributes")
             .asynchronous()
             .formerly(&["avp_db_delete"]),
+        Function::new("is_avp_set", &["str~"], "*", plain::is_set, "Older scripts: `$avp(x) != NULL`"),
+        Function::new("avp_delete", &["str~"], "*", plain::delete, "Older scripts: `$avp(x) = NULL`"),
+        Function::new("avp_copy", &["str~,str~"], "*", plain::copy, "Older scripts: `$avp(y) = $avp(x)`"),
+        Function::new(
+            "avp_check",
+            &["str~,str~"],
+            "*",
+            plain::check,
+            "Older scripts: operators of conditions",
+        ),
+        Function::new("avp_subst", &["str~,str~"], "*", plain::substitute, "Older scripts: `{re.subst}`"),
+        Function::new("avp_op", &["str~,str~"], "*", plain::calculate, "Older scripts: operators of numbers"),
+        Function::new(
+            "avp_pushto",
+            &["str~,str~"],
+            "RFOBL",
+            plain::push_to,
+            "Older scripts: `$ru = $avp(x)`",
+        ),
+        Function::new("avp_print", &[""], "*", plain::print, "Write all AVPs to the log"),
     ],
     open,
     ..Module::EMPTY
@@ -97,6 +118,7 @@ struct SqlOps {
     bigint_to_text: bool,
     table: avps::Table,
     schemes: BTreeMap<String, Scheme>,
+    plain: plain::Plain,
 }
 
 fn open(o: &mut Opening<'_>) -> Result<(), String> {
@@ -120,6 +142,7 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
         bigint_to_text: o.on("bigint_to_str"),
         table: avps::Table::open(o)?,
         schemes,
+        plain: plain::Plain::default(),
     };
     o.provide(state);
     Ok(())

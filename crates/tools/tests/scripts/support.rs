@@ -39,6 +39,11 @@ pub struct House {
 impl House {
     /// With this script; `answer` is the database.
     pub fn start(script: &str, answer: Answer) -> House {
+        House::with(script, answer, |_| {})
+    }
+
+    /// The same with other drivers.
+    pub fn with(script: &str, answer: Answer, change: impl FnOnce(&mut Drivers)) -> House {
         let catalogue: Vec<&'static Module> =
             switchroom_calls::MODULES.iter().chain(switchroom_tools::MODULES).copied().collect();
         let text = format!("socket=udp:127.0.0.1:5060\ndb_default_url=\"test:\"\n{script}");
@@ -49,7 +54,7 @@ impl House {
         });
         let clock = Arc::new(StillClock { unix: AtomicU64::new(1_000_000), started: Instant::now() });
         let nothing = Arc::new(Absent);
-        let drivers = Drivers {
+        let mut drivers = Drivers {
             clock: clock.clone(),
             spawn: nothing.clone(),
             resolver: nothing.clone(),
@@ -58,6 +63,7 @@ impl House {
             streams: nothing,
             stores: vec![Arc::new(Database(answer))],
         };
+        change(&mut drivers);
         let mut kernel = Kernel::new(loaded.registry, loaded.settings, drivers, 1, Arc::new(loaded.program));
         for module in kernel.registry.modules.clone() {
             let given = loaded.params.get(module.name).map_or(&[][..], |g| g);

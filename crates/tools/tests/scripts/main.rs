@@ -1,5 +1,7 @@
 //! Scripts in, outcome out, through the whole house.
 
+mod redis;
+mod rest;
 mod support;
 
 use support::House;
@@ -200,4 +202,27 @@ fn numbers_are_calculated_and_texts_matched() {
         if (pcre_match("$rU", "(?i)^BO[ab]$$")) { $var(f) = 1; }"#;
     let house = house(lines, route, "$var(a) $var(b) $var(c) $var(d) $var(e) $var(f)", no_database);
     assert_eq!(house.ask(1), "7.500000 17900 3.1416 -2 -1 1");
+}
+
+#[test]
+fn functions_of_avpops_without_a_database() {
+    let lines = "loadmodule \"avpops.so\"";
+    let route = r#"
+        $avp(l) = "sip:a@one"; $avp(l) = "sip:b@two"; $avp(n) = 5;
+        $var(x) = "";
+        if (is_avp_set("$avp(l)") && is_avp_set("$avp(s:n)/n") && !is_avp_set("$avp(n)/s")) { $var(x) = "set"; }
+        if (!is_avp_set("$avp(none)") && !is_avp_set("i:77")) { $var(x) = $var(x) + " unset"; }
+        if (avp_check("$avp(n)", "gt/i:4") && !avp_check("$avp(n)", "gt/5") && avp_check("$rU", "eq/BOB/i")
+                && avp_check("$avp(l)", "re/^sip:a@/g") && !avp_check("$avp(l)", "re/^sip:a@/")
+                && avp_check("$avp(l)", "fm/*two")) { $var(x) = $var(x) + " checked"; }
+        avp_subst("$avp(l)/$avp(m)/g", "/(.*)@(.*)/\1@$rU/");
+        avp_copy("$avp(l)", "$avp(c)/g");
+        avp_delete("$avp(l)");
+        avp_op("$avp(n)", "mul/i:0x10");
+        avp_op("$avp(n)/$avp(k)", "sub/$avp(n)");
+        avp_pushto("$ru/username", "$avp(n)");
+        avp_print();"#;
+    let x = "$var(x) $(avp(m)[0]) $(avp(m)[1]) $(avp(c)[1]) $avp(l) $avp(n) $avp(k) $rU";
+    let house = house(lines, route, x, no_database);
+    assert_eq!(house.ask(1), "set unset checked sip:b@bob sip:a@bob sip:a@one sip:a@one 80 0 80");
 }
