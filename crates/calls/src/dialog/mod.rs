@@ -6,6 +6,7 @@ pub mod api;
 mod commands;
 mod follow;
 mod functions;
+mod others;
 pub mod state;
 mod store;
 mod variables;

@@ -176,3 +176,54 @@ route[over] {
         assert_eq!(house.sql("SELECT count(*) FROM dialog"), "0");
     }
 }
+
+#[test]
+fn a_script_finds_other_dialogs_by_their_values_profiles_and_call_id() {
+    const CALL: &str = r#"
+route[call] {
+    $var(me) = $fU;
+    if (get_dialog_info("callee", $var(other), "caller", $var(me), $var(n)))
+        append_to_reply("X-Other: $var(other)/$var(n)\r\n");
+    if (get_dialogs_by_profile("all", , $avp(dialogs), $var(n)))
+        append_to_reply("X-All: $var(n)\r\n");
+    if (get_dialogs_by_val("caller", $var(me), $avp(mine), $var(n)))
+        append_to_reply("X-Mine: $var(n) $(avp(mine){s.len})\r\n");
+    if (get_dialog_vals($avp(names), $avp(values), $(hdr(X-Ask))))
+        append_to_reply("X-Vals: $(avp(names)[0])=$(avp(values)[0]) $(avp(names)[1])=$(avp(values)[1])\r\n");
+    if ($rU == "ask") { send_reply(486, "Told"); exit; }
+    record_route();
+    create_dialog();
+    $dlg_val(caller) = $fU;
+    $dlg_val(callee) = $rU;
+    set_dlg_profile("all");
+    if (!lookup("location")) { t_newtran(); t_reply(404, "Not Found"); exit; }
+    route(relay);
+}
+"#;
+    let lines = "loadmodule \"dialog.so\"\nmodparam(\"dialog\", \"profiles_no_value\", \"all\")\n";
+    let house = Setup::new(&[PROXY, OPEN_REGISTER, CALL]).params(lines).start();
+    let (mut alice, mut bob) = (Ua::new("alice", house.addr), Ua::new("bob", house.addr));
+    bob.register_here("");
+    // Several, so that they are on different workers.
+    let calls: Vec<Call> = (0..4)
+        .map(|_| {
+            let (call, _) = alice.invite("bob", "");
+            let asked = bob.expect("INVITE");
+            bob.reply(&asked, "200 OK");
+            let answer = alice.expect_reply(200, &call);
+            alice.in_dialog("ACK", &call, &answer);
+            bob.expect("ACK");
+            call
+        })
+        .collect();
+    let (asking, _) = alice.invite("ask", &format!("X-Ask: {}\r\n", calls[2].id));
+    let told = alice.expect_reply(486, &asking);
+    assert_eq!(header(&told, "X-Other"), Some("bob/4"), "{told}");
+    assert_eq!(header(&told, "X-All"), Some("4"), "{told}");
+    assert!(header(&told, "X-Mine").is_some_and(|m| m.starts_with("4 ")), "{told}");
+    assert_eq!(header(&told, "X-Vals"), Some("caller=alice callee=bob"), "{told}");
+    let mut eve = Ua::new("eve", house.addr);
+    let (asking, _) = eve.invite("ask", "");
+    let told = eve.expect_reply(486, &asking);
+    assert_eq!((header(&told, "X-Other"), header(&told, "X-Mine")), (None, None), "{told}");
+}
