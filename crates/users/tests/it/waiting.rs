@@ -267,6 +267,46 @@ route[fork_call] {
     assert_eq!(invites(&sent, "7000"), 1, "{sent:#?}");
 }
 
+#[test]
+fn a_fixed_filter_that_no_event_can_pass_is_found_before_the_start() {
+    let error = |filter: &str| {
+        let routes = format!(
+            "route[call] {{ t_newtran(); notify_on_event(\"E_UL_CONTACT_INSERT\", {filter}, \"x\", 5); }}\nroute[x] {{ exit; }}\n"
+        );
+        let started = std::panic::catch_unwind(|| drop(house(&routes)));
+        started.err().and_then(|e| e.downcast::<String>().ok()).map(|e| *e)
+    };
+    assert!(error("\"user=bob\"").unwrap().contains("has no attribute `user`; it has: domain, aor, uri"));
+    assert!(error("\"user=$rU\"").unwrap().contains("has no attribute `user`"));
+    assert!(error("\"bob\"").unwrap().contains("not of the form key=pattern"));
+    assert_eq!(error("\"aor=$rU\""), None);
+    assert_eq!(error("\"$avp(filter)\""), None);
+}
+
+#[test]
+fn the_number_of_subscriptions_has_a_bound() {
+    let bound = "modparam(\"event_routing\", \"max_subscriptions\", 2)\n";
+    let house = House::start(&format!("{MODULES}{bound}{ENTRY}{WAKE}"), no_database);
+    for n in 0..4 {
+        let call = format!("call{n}");
+        house.take(&request(
+            "INVITE",
+            "sip:bob@example.org",
+            &call,
+            &call,
+            "Contact: <sip:a@127.0.0.1:5070>\r\n",
+        ));
+    }
+    assert_eq!((house.stat("event_routing:subscriptions"), house.stat("event_routing:refused")), (2, 2));
+    let list = switchroom_kernel::open::block_on(switchroom_kernel::commands::run(
+        &house.kernel,
+        "event_routing:list",
+        serde_json::Value::Null,
+    ));
+    let text = list.map(|l| l.to_string()).unwrap_or_default();
+    assert!(text.contains("\"aor=bob\"") && text.contains("\"ms_left\":20000"), "{text}");
+}
+
 // Push ------------------------------------------------------------------------------------------------------------------
 
 const DEVICE: &str = ";pn-provider=apns;pn-prid=token1;pn-param=TEAM.app.voip";
