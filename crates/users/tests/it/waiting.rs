@@ -471,3 +471,43 @@ fn push_settings_that_cannot_work_are_refused_at_start() {
     let purr = format!("{PUSH_PARAMS}modparam(\"registrar\", \"pn_enable_purr\", 1)\n");
     assert!(error(&purr).contains("pn_process_purr"));
 }
+
+/// A script that wakes phones by itself, as one does whose phones are not called by `lookup()` alone.
+const OWN_WAKE: &str = r#"
+loadmodule "push.so"
+modparam("push", "webhook_url", "http://127.0.0.1:1/")
+modparam("push", "retries", 0)
+route {
+    if (is_method("REGISTER")) { save("location"); exit; }
+    if (is_method("CANCEL") || is_method("ACK")) { if (t_check_trans()) t_relay(); exit; }
+    t_newtran();
+    t_wait_for_new_branches();
+    notify_on_event("E_UL_CONTACT_UPDATE", "aor=$rU", "fork_call", 20);
+    if (!push_wake("location")) t_reply(480, "Nobody sleeps");
+}
+route[fork_call] { t_inject_branches("event"); }
+"#;
+
+#[test]
+fn a_push_of_the_script_is_taken_back_unless_the_phone_woke_up() {
+    for wakes in [true, false] {
+        let house = House::start(&format!("{MODULES}{OWN_WAKE}"), no_database);
+        house.take(&register("7000", DEVICE, "r1"));
+        house.pass(10);
+        let mut sent = house.take(&invite());
+        assert!(finals(&sent).is_empty(), "{sent:#?}");
+        if wakes {
+            sent.extend(house.take(&register("7000", DEVICE, "r22")));
+            let asked = sent.iter().find(|m| m.starts_with("INVITE")).expect("it rings").clone();
+            sent.extend(house.take(&answer(&asked, "200 OK")));
+            assert_eq!(finals(&sent), ["200"]);
+        } else {
+            sent.extend(house.take(&request("CANCEL", "sip:bob@example.org", "inv", "call", "")));
+            assert_eq!(finals(&sent), ["487"]);
+        }
+        assert_eq!(house.stat("push:cancels"), i64::from(!wakes));
+    }
+    let house = House::start(&format!("{MODULES}{OWN_WAKE}"), no_database);
+    house.take(&register("6000", "", "desk"));
+    assert_eq!(finals(&house.take(&invite())), ["480"]);
+}
