@@ -8,6 +8,7 @@ pub mod cachedb_redis;
 pub mod cfgutils;
 pub mod dialplan;
 pub mod exec;
+pub mod gflags;
 pub mod group;
 pub mod json;
 pub mod mathops;
@@ -30,6 +31,7 @@ pub static MODULES: &[&Module] = &[
     &cfgutils::MODULE,
     &dialplan::MODULE,
     &exec::MODULE,
+    &gflags::MODULE,
     &group::MODULE,
     &json::MODULE,
     &mathops::MODULE,
