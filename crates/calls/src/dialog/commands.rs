@@ -144,7 +144,8 @@ fn leg(kernel: &Kernel, prefix: &str, leg: &Leg, out: &mut Map<String, Json>) {
     out.insert(format!("{prefix}_bind_addr"), json!(socket));
 }
 
-fn as_json(kernel: &Kernel, d: &Dialog, whole: bool) -> Json {
+/// A dialog as commands and scripts see it; with `whole` also its values and profiles.
+pub(super) fn as_json(kernel: &Kernel, d: &Dialog, whole: bool) -> Json {
     let mut out = Map::new();
     let mut put = |name: &str, value: Json| {
         out.insert(name.to_owned(), value);

@@ -211,6 +211,9 @@ pub(super) fn attach(ctx: &mut Ctx) -> bool {
         before
     });
     ctx.add_note(Current { id, downstream, cseq_before: before.unwrap_or(0) });
+    if !matches!(method, Method::Ack | Method::Bye) {
+        super::store::note(&shard, id);
+    }
     match method {
         Method::Ack => {
             turn(&shard, id, State::Confirmed);

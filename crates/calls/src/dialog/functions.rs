@@ -9,6 +9,7 @@ use switchroom_script::names::{RouteType, StaticArg};
 use switchroom_wire::sip::{HeaderId, Method, NameAddr, Uri, uri_eq};
 
 use super::follow::{attach, create, current};
+use super::others;
 use super::state::{Dialog, DialogModule, Dialogs, OnTurn, join, leave};
 
 /// The table.
@@ -93,6 +94,10 @@ pub(super) static FUNCTIONS: &[Function] = &[
     ),
     Function::new("store_dlg_value", &["str,var"], "RFOBL", store_dlg_value, "Keep a value with the dialog"),
     Function::new("fetch_dlg_value", &["str,var"], "RFOBL", fetch_dlg_value, "Read a value of the dialog"),
+    others::GET_DIALOG_INFO,
+    others::GET_DIALOG_VALS,
+    others::GET_DIALOGS_BY_VAL,
+    others::GET_DIALOGS_BY_PROFILE,
 ];
 
 fn prepare_route(args: &[StaticArg]) -> Result<Option<Prepared>, String> {

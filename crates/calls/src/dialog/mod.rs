@@ -6,15 +6,19 @@ pub mod api;
 mod commands;
 mod follow;
 mod functions;
+mod others;
 pub mod state;
+mod store;
 mod variables;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use switchroom_kernel::Kernel;
-use switchroom_kernel::module::{EventDecl, Hook, Module, Param, Statistic};
+use switchroom_kernel::module::{EventDecl, Hook, Module, Param, Statistic, TableUse};
 use switchroom_kernel::open::Opening;
 
-use state::{Counters, DialogModule, Dialogs};
+use state::{Counters, DialogModule};
 
 /// The module.
 pub static MODULE: Module = Module {
@@ -30,8 +34,38 @@ pub static MODULE: Module = Module {
         Param::int("delete_delay", "0", "Seconds a dialog stays after its end"),
         Param::unset("dlg_extra_hdrs", "Headers for requests of our own"),
         Param::int("dlg_match_mode", "1", "0: by parameter, 1: by parameter or tags, 2: by tags"),
-        Param::int("db_mode", "0", "Only 0: dialogs live in memory"),
-        Param::unset("db_url", "Database; not used in db_mode 0"),
+        Param::int("db_mode", "0", "0 memory only, 1 written at once, 2 periodically, 3 at the end"),
+        Param::unset("db_url", "Database of the dialogs"),
+        Param::int("db_update_period", "60", "Seconds between rounds in db_mode 2"),
+        Param::str("table_name", "dialog", "Table of the dialogs"),
+        store::column(0),
+        store::column(1),
+        store::column(2),
+        store::column(3),
+        store::column(4),
+        store::column(5),
+        store::column(6),
+        store::column(7),
+        store::column(8),
+        store::column(9),
+        store::column(10),
+        store::column(11),
+        store::column(12),
+        store::column(13),
+        store::column(14),
+        store::column(15),
+        store::column(16),
+        store::column(17),
+        store::column(18),
+        store::column(19),
+        store::column(20),
+        Param::str("flags_column", "flags", "Kept for old scripts"),
+        Param::int(
+            "db_flush_vals_profiles",
+            "0",
+            "Kept for old scripts: values and profiles are always written",
+        ),
+        Param::int("timer_bulk_del_no", "1", "Kept for old scripts"),
         Param::unset("profiles_with_value", "Profiles with values, separated by ;"),
         Param::unset("profiles_no_value", "Profiles without values, separated by ;"),
     ],
@@ -62,13 +96,14 @@ pub static MODULE: Module = Module {
         Hook::Timer(follow::deadline, follow::tick),
     ],
     open,
+    live: Some(live),
+    close: Some(|kernel| Box::pin(flush(kernel.clone()))),
+    tables: &[TableUse { name: "dialog", version: store::VERSION }],
     ..Module::EMPTY
 };
 
 fn open(o: &mut Opening<'_>) -> Result<(), String> {
-    if o.int("db_mode") != 0 {
-        return Err("dialogs are kept in memory only: db_mode must be 0".into());
-    }
+    let keeper = store::Keeper::open(o)?;
     let timeout = o.int("default_timeout");
     if timeout <= 0 {
         return Err(format!("default_timeout is {timeout}; it must be a positive number of seconds"));
@@ -89,6 +124,7 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
         delete_delay: o.int("delete_delay").max(0) as u64,
         profiles,
         members: Default::default(),
+        keeper,
         changed: o.kernel.events.publish("E_DLG_STATE_CHANGED", &[]),
         stats: Counters {
             active: o.stat("active_dialogs")?,
@@ -98,9 +134,24 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
             failed: o.stat("failed_dialogs")?,
         },
     };
+    let read = module.keeper.as_ref().map(|k| k.read.clone()).unwrap_or_default();
     o.provide(module);
-    o.per_shard(|_| Dialogs::default());
+    o.per_shard(move |worker| store::take(&read, worker));
     Ok(())
+}
+
+fn live(kernel: &Arc<Kernel>) {
+    let Some(keeper) = &kernel.state::<DialogModule>().keeper else { return };
+    keeper.load(kernel);
+    if let Some(period) = keeper.period {
+        kernel.every(period, flush);
+    }
+}
+
+async fn flush(kernel: Arc<Kernel>) {
+    if let Some(keeper) = &kernel.state::<DialogModule>().keeper {
+        keeper.flush().await;
+    }
 }
 
 /// How many dialogs are in a profile, with a value or with any.

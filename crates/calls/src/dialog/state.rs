@@ -16,6 +16,7 @@ use switchroom_kernel::{Kernel, Shard};
 use switchroom_script::{Program, RouteId, Value};
 
 use super::api::Follow;
+use super::store::Keeper;
 
 /// Dialogs a worker may keep.
 pub const MAX_DIALOGS: usize = 500_000;
@@ -140,6 +141,8 @@ pub struct DialogModule {
     pub profiles: Vec<(String, bool)>,
     /// How many dialogs are in each profile, by value.
     pub members: Mutex<HashMap<String, HashMap<String, i64>>>,
+    /// Writes dialogs to a database, if that is wanted.
+    pub keeper: Option<Keeper>,
     /// E_DLG_STATE_CHANGED.
     pub changed: EventId,
     /// Counters.
@@ -189,6 +192,15 @@ impl Dialogs {
         inner.by_call.entry(key).or_default().push(id);
         inner.all.insert(id, dialog);
         Some(id)
+    }
+
+    /// Keep one that a run before this one made. Another that took its number meanwhile goes; there is none at the start.
+    pub(super) fn restore(&self, dialog: Dialog) {
+        let mut inner = self.inner.borrow_mut();
+        let id = dialog.id;
+        inner.next = inner.next.max(id);
+        inner.by_call.entry(dialog.call_id.clone()).or_default().push(id);
+        inner.all.insert(id, dialog);
     }
 
     /// Look at or change one. Nothing else of the module may be called inside.
@@ -301,6 +313,7 @@ pub fn turn(shard: &Shard, id: u64, new: State) -> bool {
     if new == State::Deleted {
         leave_all_profiles(&shard.kernel, part, id);
     }
+    super::store::note(shard, id);
     true
 }
 
@@ -366,6 +379,7 @@ pub fn start_lifetime(shard: &Shard, id: u64) {
     let part = shard.part::<Dialogs>();
     let seconds = part.with(id, |d| d.timeout).unwrap_or(0);
     part.schedule(id, Some(shard.now() + Duration::from_secs(seconds)));
+    super::store::note(shard, id);
 }
 
 #[cfg(test)]

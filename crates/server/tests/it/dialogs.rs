@@ -2,6 +2,8 @@
 
 use switchroom_testkit::peer::header;
 
+use std::time::Duration;
+
 use crate::support::{House, OPEN_REGISTER, PROXY, Setup};
 use crate::ua::{Call, Ua};
 
@@ -117,4 +119,111 @@ fn management_ends_a_call() {
     house.expect_log("ended: MI Termination");
     let (again, _, err) = house.mi(&["dlg_end_dlg", "7.7"]);
     assert!(!again && err.contains("not found"), "{err}");
+}
+
+#[test]
+fn a_restart_keeps_its_calls_with_what_the_script_knew_of_them() {
+    const CALL: &str = r#"
+route[call] {
+    record_route();
+    create_dialog("B");
+    $dlg_val(account) = "a|c#1";
+    set_dlg_profile("caller", $fU);
+    dlg_on_hangup("over");
+    if (!lookup("location")) { t_newtran(); t_reply(404, "Not Found"); exit; }
+    route(relay);
+}
+route[over] {
+    xlog("L_NOTICE", "over: $dlg_val(account) $DLG_end_reason\n");
+}
+"#;
+    for mode in [1, 3] {
+        let lines = format!(
+            "loadmodule \"dialog.so\"\nmodparam(\"dialog\", \"db_mode\", {mode})\n\
+             modparam(\"dialog\", \"profiles_with_value\", \"caller\")\nlog_level=3\nxlog_level=3"
+        );
+        let mut house = Setup::new(&[PROXY, OPEN_REGISTER, CALL]).params(&lines).database().start();
+        let (mut alice, mut bob) = (Ua::new("alice", house.addr), Ua::new("bob", house.addr));
+        bob.register_here("");
+        let (call, _) = alice.invite("bob", "");
+        let asked = bob.expect("INVITE");
+        bob.reply(&asked, "200 OK");
+        let answer = alice.expect_reply(200, &call);
+        alice.in_dialog("ACK", &call, &answer);
+        bob.expect("ACK");
+        if mode == 1 {
+            let end = std::time::Instant::now() + Duration::from_secs(5);
+            while house.sql("SELECT state FROM dialog") != "4" {
+                assert!(std::time::Instant::now() < end, "no row");
+            }
+            house.server.kill();
+        } else {
+            house.server.stop(Duration::from_secs(15)).expect("it ends");
+            assert_eq!(house.sql("SELECT state FROM dialog"), "4");
+        }
+        house.server.start_again(Duration::from_secs(20));
+        assert_eq!(active(&house), 1);
+        let size = house.mi_json(&["dialog:profile_get_size", "caller", "alice"]);
+        assert_eq!(size["Profile"]["count"], 1);
+        let listed = house.mi_json(&["dialog:list_ctx", &call.id]).to_string();
+        assert!(listed.contains("a|c#1"), "{listed}");
+        alice.in_dialog("BYE", &call, &answer);
+        let bye = bob.expect("BYE");
+        bob.reply(&bye, "200 OK");
+        house.expect_log("over: a|c#1 Upstream BYE");
+        assert_eq!(active(&house), 0);
+        house.server.stop(Duration::from_secs(15)).expect("it ends");
+        assert_eq!(house.sql("SELECT count(*) FROM dialog"), "0");
+    }
+}
+
+#[test]
+fn a_script_finds_other_dialogs_by_their_values_profiles_and_call_id() {
+    const CALL: &str = r#"
+route[call] {
+    $var(me) = $fU;
+    if (get_dialog_info("callee", $var(other), "caller", $var(me), $var(n)))
+        append_to_reply("X-Other: $var(other)/$var(n)\r\n");
+    if (get_dialogs_by_profile("all", , $avp(dialogs), $var(n)))
+        append_to_reply("X-All: $var(n)\r\n");
+    if (get_dialogs_by_val("caller", $var(me), $avp(mine), $var(n)))
+        append_to_reply("X-Mine: $var(n) $(avp(mine){s.len})\r\n");
+    if (get_dialog_vals($avp(names), $avp(values), $(hdr(X-Ask))))
+        append_to_reply("X-Vals: $(avp(names)[0])=$(avp(values)[0]) $(avp(names)[1])=$(avp(values)[1])\r\n");
+    if ($rU == "ask") { send_reply(486, "Told"); exit; }
+    record_route();
+    create_dialog();
+    $dlg_val(caller) = $fU;
+    $dlg_val(callee) = $rU;
+    set_dlg_profile("all");
+    if (!lookup("location")) { t_newtran(); t_reply(404, "Not Found"); exit; }
+    route(relay);
+}
+"#;
+    let lines = "loadmodule \"dialog.so\"\nmodparam(\"dialog\", \"profiles_no_value\", \"all\")\n";
+    let house = Setup::new(&[PROXY, OPEN_REGISTER, CALL]).params(lines).start();
+    let (mut alice, mut bob) = (Ua::new("alice", house.addr), Ua::new("bob", house.addr));
+    bob.register_here("");
+    // Several, so that they are on different workers.
+    let calls: Vec<Call> = (0..4)
+        .map(|_| {
+            let (call, _) = alice.invite("bob", "");
+            let asked = bob.expect("INVITE");
+            bob.reply(&asked, "200 OK");
+            let answer = alice.expect_reply(200, &call);
+            alice.in_dialog("ACK", &call, &answer);
+            bob.expect("ACK");
+            call
+        })
+        .collect();
+    let (asking, _) = alice.invite("ask", &format!("X-Ask: {}\r\n", calls[2].id));
+    let told = alice.expect_reply(486, &asking);
+    assert_eq!(header(&told, "X-Other"), Some("bob/4"), "{told}");
+    assert_eq!(header(&told, "X-All"), Some("4"), "{told}");
+    assert!(header(&told, "X-Mine").is_some_and(|m| m.starts_with("4 ")), "{told}");
+    assert_eq!(header(&told, "X-Vals"), Some("caller=alice callee=bob"), "{told}");
+    let mut eve = Ua::new("eve", house.addr);
+    let (asking, _) = eve.invite("ask", "");
+    let told = eve.expect_reply(486, &asking);
+    assert_eq!((header(&told, "X-Other"), header(&told, "X-Mine")), (None, None), "{told}");
 }

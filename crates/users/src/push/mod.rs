@@ -11,6 +11,7 @@ mod service;
 mod webhook;
 mod webpush;
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
@@ -278,7 +279,24 @@ impl Subscriber for Ear {
 }
 
 /// Takes a push back when the request it was for has ended.
-struct EndsWith(Job);
+struct EndsWith {
+    job: Job,
+    /// When it was pushed, seconds since the epoch.
+    at: u64,
+    /// A call that is cancelled ends with a reply as well; once is enough.
+    done: Cell<bool>,
+}
+
+impl EndsWith {
+    /// Whether the device has registered since; then it knows from SIP how the request went.
+    fn is_awake(&self, kernel: &Kernel) -> bool {
+        let Some(table) = api::find(kernel.state::<Location>(), &self.job.table) else { return false };
+        table.read(&self.job.aor, |r| {
+            let mut contacts = r.map_or(&[][..], |r| &r.contacts[..]).iter();
+            contacts.any(|c| c.modified >= self.at && Device::of(c.uri()).as_ref() == Some(&self.job.device))
+        })
+    }
+}
 
 impl tm::Watch for EndsWith {
     fn event(&self, ctx: &mut Ctx, event: &tm::TxEvent<'_>) {
@@ -289,7 +307,10 @@ impl tm::Watch for EndsWith {
             _ => return,
         };
         let kernel = &ctx.shard.kernel;
-        kernel.state::<Arc<Pushes>>().cancel(kernel, Job { reason: reason.into(), ..self.0.clone() });
+        if !self.done.replace(true) && !self.is_awake(kernel) {
+            let job = Job { reason: reason.into(), ..self.job.clone() };
+            kernel.state::<Arc<Pushes>>().cancel(kernel, job);
+        }
     }
 }
 
@@ -326,7 +347,7 @@ fn push_wake(c: &mut Call<'_>) -> Flow {
         if kernel.state::<Arc<Pushes>>().push(kernel, job.clone()) {
             any = true;
             if !job.call_id.is_empty() {
-                tm::follow(ctx, Rc::new(EndsWith(job)));
+                tm::follow(ctx, Rc::new(EndsWith { job, at: now, done: Cell::new(false) }));
             }
         }
     }

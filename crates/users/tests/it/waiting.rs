@@ -267,6 +267,46 @@ route[fork_call] {
     assert_eq!(invites(&sent, "7000"), 1, "{sent:#?}");
 }
 
+#[test]
+fn a_fixed_filter_that_no_event_can_pass_is_found_before_the_start() {
+    let error = |filter: &str| {
+        let routes = format!(
+            "route[call] {{ t_newtran(); notify_on_event(\"E_UL_CONTACT_INSERT\", {filter}, \"x\", 5); }}\nroute[x] {{ exit; }}\n"
+        );
+        let started = std::panic::catch_unwind(|| drop(house(&routes)));
+        started.err().and_then(|e| e.downcast::<String>().ok()).map(|e| *e)
+    };
+    assert!(error("\"user=bob\"").unwrap().contains("has no attribute `user`; it has: domain, aor, uri"));
+    assert!(error("\"user=$rU\"").unwrap().contains("has no attribute `user`"));
+    assert!(error("\"bob\"").unwrap().contains("not of the form key=pattern"));
+    assert_eq!(error("\"aor=$rU\""), None);
+    assert_eq!(error("\"$avp(filter)\""), None);
+}
+
+#[test]
+fn the_number_of_subscriptions_has_a_bound() {
+    let bound = "modparam(\"event_routing\", \"max_subscriptions\", 2)\n";
+    let house = House::start(&format!("{MODULES}{bound}{ENTRY}{WAKE}"), no_database);
+    for n in 0..4 {
+        let call = format!("call{n}");
+        house.take(&request(
+            "INVITE",
+            "sip:bob@example.org",
+            &call,
+            &call,
+            "Contact: <sip:a@127.0.0.1:5070>\r\n",
+        ));
+    }
+    assert_eq!((house.stat("event_routing:subscriptions"), house.stat("event_routing:refused")), (2, 2));
+    let list = switchroom_kernel::open::block_on(switchroom_kernel::commands::run(
+        &house.kernel,
+        "event_routing:list",
+        serde_json::Value::Null,
+    ));
+    let text = list.map(|l| l.to_string()).unwrap_or_default();
+    assert!(text.contains("\"aor=bob\"") && text.contains("\"ms_left\":20000"), "{text}");
+}
+
 // Push ------------------------------------------------------------------------------------------------------------------
 
 const DEVICE: &str = ";pn-provider=apns;pn-prid=token1;pn-param=TEAM.app.voip";
@@ -430,4 +470,44 @@ fn push_settings_that_cannot_work_are_refused_at_start() {
     assert!(error(enabled).contains("pn_providers names no service"));
     let purr = format!("{PUSH_PARAMS}modparam(\"registrar\", \"pn_enable_purr\", 1)\n");
     assert!(error(&purr).contains("pn_process_purr"));
+}
+
+/// A script that wakes phones by itself, as one does whose phones are not called by `lookup()` alone.
+const OWN_WAKE: &str = r#"
+loadmodule "push.so"
+modparam("push", "webhook_url", "http://127.0.0.1:1/")
+modparam("push", "retries", 0)
+route {
+    if (is_method("REGISTER")) { save("location"); exit; }
+    if (is_method("CANCEL") || is_method("ACK")) { if (t_check_trans()) t_relay(); exit; }
+    t_newtran();
+    t_wait_for_new_branches();
+    notify_on_event("E_UL_CONTACT_UPDATE", "aor=$rU", "fork_call", 20);
+    if (!push_wake("location")) t_reply(480, "Nobody sleeps");
+}
+route[fork_call] { t_inject_branches("event"); }
+"#;
+
+#[test]
+fn a_push_of_the_script_is_taken_back_unless_the_phone_woke_up() {
+    for wakes in [true, false] {
+        let house = House::start(&format!("{MODULES}{OWN_WAKE}"), no_database);
+        house.take(&register("7000", DEVICE, "r1"));
+        house.pass(10);
+        let mut sent = house.take(&invite());
+        assert!(finals(&sent).is_empty(), "{sent:#?}");
+        if wakes {
+            sent.extend(house.take(&register("7000", DEVICE, "r22")));
+            let asked = sent.iter().find(|m| m.starts_with("INVITE")).expect("it rings").clone();
+            sent.extend(house.take(&answer(&asked, "200 OK")));
+            assert_eq!(finals(&sent), ["200"]);
+        } else {
+            sent.extend(house.take(&request("CANCEL", "sip:bob@example.org", "inv", "call", "")));
+            assert_eq!(finals(&sent), ["487"]);
+        }
+        assert_eq!(house.stat("push:cancels"), i64::from(!wakes));
+    }
+    let house = House::start(&format!("{MODULES}{OWN_WAKE}"), no_database);
+    house.take(&register("6000", "", "desk"));
+    assert_eq!(finals(&house.take(&invite())), ["480"]);
 }
