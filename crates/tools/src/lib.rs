@@ -15,6 +15,7 @@ mod random;
 pub mod regex;
 pub mod rest_client;
 mod sql;
+pub mod sql_cacher;
 pub mod sqlops;
 mod time_rec;
 pub mod uuid;
@@ -35,6 +36,7 @@ pub static MODULES: &[&Module] = &[
     &mathops::MODULE,
     &regex::MODULE,
     &rest_client::MODULE,
+    &sql_cacher::MODULE,
     &sqlops::MODULE,
     &uuid::MODULE,
 ];
