@@ -5,6 +5,7 @@
 pub mod cache;
 pub mod cachedb_local;
 pub mod cachedb_redis;
+pub mod cachedb_sql;
 pub mod cfgutils;
 pub mod dialplan;
 pub mod exec;
@@ -28,6 +29,7 @@ pub static MODULES: &[&Module] = &[
     &cache::MODULE,
     &cachedb_local::MODULE,
     &cachedb_redis::MODULE,
+    &cachedb_sql::MODULE,
     &cfgutils::MODULE,
     &dialplan::MODULE,
     &exec::MODULE,

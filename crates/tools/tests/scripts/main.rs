@@ -1,5 +1,6 @@
 //! Scripts in, outcome out, through the whole house.
 
+mod cache_sql;
 mod redis;
 mod rest;
 mod support;
