@@ -12,6 +12,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("mariadb-server", "a database server"),
     ("postgresql", "another database server"),
     ("redis-server", "a key-value server"),
+    ("openssl", "keys of push services"),
     ("sqlite3", "reading databases beside the program"),
 ];
 

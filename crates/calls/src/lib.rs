@@ -5,6 +5,7 @@
 pub mod core;
 pub mod dialog;
 pub mod dispatcher;
+pub mod dtmf;
 pub mod event_routing;
 pub mod maxfwd;
 pub mod nathelper;
@@ -27,6 +28,7 @@ pub static MODULES: &[&Module] = &[
     &core::MODULE,
     &dialog::MODULE,
     &dispatcher::MODULE,
+    &dtmf::MODULE,
     &event_routing::MODULE,
     &maxfwd::MODULE,
     &nathelper::MODULE,

@@ -24,6 +24,7 @@ use crate::registry::Registry;
 use crate::settings::Settings;
 use crate::shard::Shard;
 use crate::stats::Stats;
+use crate::trace::Trace;
 
 /// The drivers a house is built on.
 #[derive(Clone)]
@@ -97,6 +98,8 @@ pub struct Kernel {
     pub stats: Arc<Stats>,
     /// Events.
     pub events: Arc<Events>,
+    /// What happened to calls, when somebody wants to know.
+    pub trace: Trace,
     /// Drivers.
     pub drivers: Drivers,
     /// Hooks.
@@ -163,6 +166,7 @@ impl Kernel {
             started: drivers.clock.unix().as_secs(),
             settings,
             stats: Arc::new(Stats::new(workers)),
+            trace: Trace::new(workers),
             events,
             drivers,
             hooks,
@@ -291,6 +295,20 @@ impl Kernel {
                 && (proto.is_none() || a.proto.is_none() || a.proto == proto)
         };
         self.sockets().iter().any(socket) || self.aliases.iter().any(alias)
+    }
+
+    /// Note what happens to a call, if somebody wants to know. `worker` is the worker on whose thread this is.
+    #[inline]
+    pub fn note_call(
+        &self,
+        worker: Option<usize>,
+        call_id: &[u8],
+        kind: &'static str,
+        text: impl FnOnce() -> String,
+    ) {
+        if self.trace.on() {
+            self.trace.note(worker, self.drivers.clock.unix(), call_id, kind, text());
+        }
     }
 
     /// Seconds since the epoch.

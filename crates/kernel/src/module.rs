@@ -19,6 +19,7 @@ use crate::context::{Call, Ctx, Flow};
 use crate::kernel::Kernel;
 use crate::open::Opening;
 use crate::ports::net::BoxFuture;
+use crate::registry::Registry;
 use crate::shard::Shard;
 
 /// A module: what it is called, what it offers, how it starts and ends.
@@ -146,6 +147,8 @@ pub struct Function {
     pub can_async: bool,
     /// Checks and prepares one call site at load time.
     pub prepare: Option<fn(&[StaticArg]) -> Result<Option<Prepared>, String>>,
+    /// Checks one call site against what the loaded modules offer, before it is prepared.
+    pub check: Option<fn(&Registry, &[StaticArg]) -> Result<(), String>>,
     /// Does the work. Values above 0 are true, below 0 false; 0 ends the script.
     pub run: fn(&mut Call<'_>) -> Flow,
     /// One line for the manual.
@@ -161,7 +164,17 @@ impl Function {
         run: fn(&mut Call<'_>) -> Flow,
         help: &'static str,
     ) -> Function {
-        Function { name, old_names: &[], args, routes, can_async: false, prepare: None, run, help }
+        Function {
+            name,
+            old_names: &[],
+            args,
+            routes,
+            can_async: false,
+            prepare: None,
+            check: None,
+            run,
+            help,
+        }
     }
     /// The same with a preparation of static arguments.
     pub const fn prepared(
@@ -169,6 +182,11 @@ impl Function {
         prepare: fn(&[StaticArg]) -> Result<Option<Prepared>, String>,
     ) -> Function {
         self.prepare = Some(prepare);
+        self
+    }
+    /// The same with a check against what the loaded modules offer.
+    pub const fn checked(mut self, check: fn(&Registry, &[StaticArg]) -> Result<(), String>) -> Function {
+        self.check = Some(check);
         self
     }
     /// The same with older names.

@@ -16,7 +16,7 @@ use switchroom_script::vm::VarAccess;
 use switchroom_script::vm::{AssignOp, Context};
 
 use crate::context::Ctx;
-use crate::module::{Command, Function, Module, Named, Variable};
+use crate::module::{Command, EventDecl, Function, Module, Named, Variable};
 use crate::names::Names;
 
 struct FunctionEntry {
@@ -128,6 +128,11 @@ impl Registry {
         found
     }
 
+    /// The declaration of an event of a loaded module; names ignore case.
+    pub fn event(&self, name: &str) -> Option<&'static EventDecl> {
+        self.modules.iter().flat_map(|m| m.events).find(|e| e.name.eq_ignore_ascii_case(name))
+    }
+
     /// Whether the script calls the function `name` anywhere.
     pub fn is_called(&self, name: &str) -> bool {
         self.call_sites.lock().iter().any(|(function, _)| *function == name)
@@ -227,6 +232,9 @@ impl ScriptNames for Registry {
     fn prepare(&self, func: u32, args: &[StaticArg]) -> Result<Option<Prepared>, String> {
         let Some(entry) = self.functions.get(func as usize) else { return Ok(None) };
         self.call_sites.lock().push((entry.function.name, args.to_vec()));
+        if let Some(check) = entry.function.check {
+            check(self, args)?;
+        }
         match entry.function.prepare {
             Some(prepare) => prepare(args),
             None => Ok(None),

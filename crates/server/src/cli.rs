@@ -23,6 +23,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Run a management command on a running server
     Mi(MiArgs),
+    /// Print what happened to a call on a running server, in order and with milliseconds
+    Trace(TraceArgs),
     /// Create or migrate the tables of a database
     Db(DbArgs),
     /// Manage subscribers
@@ -87,6 +89,19 @@ pub struct MiArgs {
     pub command: String,
     /// Arguments: by position, or name=value
     pub args: Vec<String>,
+}
+
+/// `switchroom trace`
+#[derive(Args, Clone, Debug)]
+pub struct TraceArgs {
+    /// Address of the server's mi_http
+    #[arg(long, default_value = "http://127.0.0.1:8888/mi")]
+    pub url: String,
+    /// Use this FIFO of mi_fifo instead
+    #[arg(long)]
+    pub fifo: Option<PathBuf>,
+    /// Call-ID of the call
+    pub call_id: String,
 }
 
 /// `switchroom db`

@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         cli::Command::Run(args) => run::run(args),
         cli::Command::Check(args) => check::check(&args),
         cli::Command::Mi(args) => manage::manage(&args),
+        cli::Command::Trace(args) => manage::trace(&args),
         cli::Command::Db(args) => database::db(&args),
         cli::Command::User(args) => database::user(&args),
         cli::Command::Init(args) => default_script::init(&args),

@@ -9,31 +9,59 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde_json::{Map, Value, json};
 
-use crate::cli::MiArgs;
+use crate::cli::{MiArgs, TraceArgs};
 
 /// Run one command and print its result.
 pub fn manage(args: &MiArgs) -> anyhow::Result<ExitCode> {
-    let request = json!({
-        "jsonrpc": "2.0",
-        "method": args.command,
-        "params": params(&args.args)?,
-        "id": 1,
-    });
-    let answer = match &args.fifo {
+    match ask(&args.url, args.fifo.as_deref(), &args.command, params(&args.args)?)? {
+        Ok(Value::String(s)) => println!("{s}"),
+        Ok(other) => println!("{}", serde_json::to_string_pretty(&other)?),
+        Err(error) => {
+            eprintln!("{error}");
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Print the time line of a call.
+pub fn trace(args: &TraceArgs) -> anyhow::Result<ExitCode> {
+    let params = json!({"callid": args.call_id});
+    let told = match ask(&args.url, args.fifo.as_deref(), "trace:call", params)? {
+        Ok(told) => told,
+        Err(error) => {
+            eprintln!("{error}");
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    println!("{:>10}  {:<11} call {}", "ms", "", args.call_id);
+    for note in told["notes"].as_array().into_iter().flatten() {
+        let text = |name: &str| note[name].as_str().unwrap_or_default().to_owned();
+        println!("{:>10.3}  {:<11} {}", note["ms"].as_f64().unwrap_or(0.0), text("kind"), text("text"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The result of a command, or the error that the server gave.
+fn ask(
+    url: &str,
+    fifo: Option<&Path>,
+    command: &str,
+    params: Value,
+) -> anyhow::Result<Result<Value, String>> {
+    let request = json!({"jsonrpc": "2.0", "method": command, "params": params, "id": 1});
+    let answer = match fifo {
         Some(fifo) => over_fifo(fifo, &request)?,
-        None => over_http(&args.url, &request)?,
+        None => over_http(url, &request)?,
     };
     let answer: Value = serde_json::from_slice(&answer).context("the answer is no JSON")?;
     if let Some(error) = answer.get("error") {
-        eprintln!("{}", error.get("message").and_then(Value::as_str).unwrap_or("failed"));
-        return Ok(ExitCode::FAILURE);
+        return Ok(Err(error.get("message").and_then(Value::as_str).unwrap_or("failed").to_owned()));
     }
     match answer.get("result") {
-        Some(Value::String(s)) => println!("{s}"),
-        Some(other) => println!("{}", serde_json::to_string_pretty(other)?),
+        Some(result) => Ok(Ok(result.clone())),
         None => bail!("the answer has neither result nor error"),
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// All by position, or all as name=value.

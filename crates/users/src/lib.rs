@@ -7,6 +7,7 @@ pub mod auth;
 pub mod auth_db;
 pub mod domain;
 pub mod permissions;
+pub mod push;
 pub mod registrar;
 mod sql;
 pub mod uri;
@@ -21,6 +22,7 @@ pub static MODULES: &[&Module] = &[
     &auth_db::MODULE,
     &domain::MODULE,
     &permissions::MODULE,
+    &push::MODULE,
     &registrar::MODULE,
     &uri::MODULE,
     &usrloc::MODULE,

@@ -8,11 +8,13 @@ pub mod mi_http;
 pub mod statistics;
 #[cfg(test)]
 mod testing;
+pub mod trace;
 
 use switchroom_kernel::Module;
 
 /// The modules of this floor.
-pub static MODULES: &[&Module] = &[&httpd::MODULE, &mi_fifo::MODULE, &mi_http::MODULE, &statistics::MODULE];
+pub static MODULES: &[&Module] =
+    &[&httpd::MODULE, &mi_fifo::MODULE, &mi_http::MODULE, &statistics::MODULE, &trace::MODULE];
 
 #[cfg(test)]
 mod tests {
@@ -40,6 +42,7 @@ mod tests {
             include_str!("mi_fifo/README.md"),
             include_str!("mi_http/README.md"),
             include_str!("statistics/README.md"),
+            include_str!("trace/README.md"),
         ];
         let all: Vec<&'static Module> =
             switchroom_calls::MODULES.iter().chain(super::MODULES).copied().collect();

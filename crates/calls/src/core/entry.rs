@@ -28,10 +28,12 @@ pub fn packet(shard: &Rc<Shard>, packet: Packet) {
     match read {
         Ok(msg) if msg.is_request() => {
             shard.count(core.stats.rcv_requests, 1);
+            note(shard, &msg, &received);
             request(shard, msg, received);
         }
         Ok(msg) => {
             shard.count(core.stats.rcv_replies, 1);
+            note(shard, &msg, &received);
             reply(shard, msg, received);
         }
         Err(ParseError::Reject { code, reason, fault, message }) => {
@@ -51,6 +53,14 @@ pub fn packet(shard: &Rc<Shard>, packet: Packet) {
             }
         }
     }
+}
+
+/// A line of the call's story.
+fn note(shard: &Shard, msg: &Message, received: &Received) {
+    shard.kernel.note_call(Some(shard.worker), msg.call_id(), "received", || {
+        let line = msg.raw().split(|b| *b == b'\r').next().unwrap_or_default();
+        format!("{} from {}", String::from_utf8_lossy(line), received.peer)
+    });
 }
 
 fn request(shard: &Rc<Shard>, msg: Message, received: Received) {

@@ -72,6 +72,8 @@ pub(super) fn create(ctx: &mut Ctx, bye_on_timeout: bool) -> bool {
         on_hangup: None,
         end_reason: "",
         worker: shard.worker,
+        answered: Duration::ZERO,
+        followers: Default::default(),
     };
     let Some(id) = shard.part::<Dialogs>().insert(dialog) else {
         tracing::error!("there are too many dialogs");
@@ -230,6 +232,7 @@ pub(super) fn end(shard: &Rc<Shard>, id: u64, reason: &'static str) {
     });
     if turn(shard, id, State::Deleted) {
         if answered == Some(true) {
+            super::api::tell(shard, id);
             run_turn(shard, id, |d| d.on_hangup.clone());
         }
         let module = shard.kernel.state::<DialogModule>();

@@ -2,6 +2,7 @@
 //!
 //! `state` holds them per worker, `follow` is how they come, go on and end.
 
+pub mod api;
 mod commands;
 mod follow;
 mod functions;

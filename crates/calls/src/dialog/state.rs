@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,8 @@ use switchroom_kernel::ports::net::SocketId;
 use switchroom_kernel::stats::StatId;
 use switchroom_kernel::{Kernel, Shard};
 use switchroom_script::{Program, RouteId, Value};
+
+use super::api::Follow;
 
 /// Dialogs a worker may keep.
 pub const MAX_DIALOGS: usize = 500_000;
@@ -97,6 +100,10 @@ pub struct Dialog {
     pub end_reason: &'static str,
     /// Worker that keeps it.
     pub worker: usize,
+    /// When it was answered, since the epoch; zero before.
+    pub answered: Duration,
+    /// Modules that want to know of its end.
+    pub followers: SmallVec<[Rc<dyn Follow>; 1]>,
 }
 
 impl Dialog {
@@ -258,7 +265,8 @@ pub fn turn(shard: &Shard, id: u64, new: State) -> bool {
         }
         d.state = new;
         if new == State::ConfirmedNoAck {
-            d.started = shard.kernel.unix();
+            d.answered = shard.kernel.drivers.clock.unix();
+            d.started = d.answered.as_secs();
         }
         let texts = [d.did(), String::new()];
         Some((old, d.call_id.clone(), d.legs[0].tag.clone(), d.legs[1].tag.clone(), texts))

@@ -1,8 +1,13 @@
 //! Subscriptions of one event, found by what they wait for.
+//!
+//! A subscription is kept under one of its exact filters, the one that the fewest others are kept under, so that an event
+//! looks only at those that wait for its value. Those without an exact filter are looked at by every event.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use switchroom_kernel::events::Event;
+
+use super::pattern;
 
 /// `key=pattern`: an attribute must match a shell pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,10 +39,9 @@ impl Filter {
             None => true,
             Some((_, value)) => {
                 let text = value.to_bytes().unwrap_or_default();
-                if self.is_exact() {
-                    text == self.pattern.as_bytes()
-                } else {
-                    crate::sipmsgops::glob::matches(self.pattern.as_bytes(), &text)
+                match self.is_exact() {
+                    true => text == self.pattern.as_bytes(),
+                    false => pattern::matches(self.pattern.as_bytes(), &text),
                 }
             }
         }
@@ -47,65 +51,65 @@ impl Filter {
 /// Subscriptions of one event by number.
 #[derive(Default)]
 pub(super) struct Index {
-    /// By the value of the first exact filter.
-    exact: HashMap<(String, Vec<u8>), Vec<u64>>,
-    /// Attribute names in use above, and how many subscriptions use each.
-    keys: HashMap<String, usize>,
+    /// Attribute name, its value, and who waits for that.
+    exact: HashMap<String, HashMap<Vec<u8>, BTreeSet<u64>>>,
     /// Without any exact filter.
-    rest: Vec<u64>,
+    rest: BTreeSet<u64>,
 }
 
 impl Index {
-    /// Add a subscription.
-    pub fn add(&mut self, id: u64, filters: &[Filter]) {
-        match filters.iter().find(|f| f.is_exact()) {
+    /// Add a subscription. Gives the filter it is kept under, which [`Index::remove`] wants back.
+    pub fn add(&mut self, id: u64, filters: &[Filter]) -> Option<usize> {
+        let crowd = |f: &Filter| {
+            let there = self.exact.get(&f.key).and_then(|v| v.get(f.pattern.as_bytes()));
+            there.map_or(0, BTreeSet::len)
+        };
+        let exact = filters.iter().enumerate().filter(|(_, f)| f.is_exact());
+        let chosen = exact.min_by_key(|(_, f)| crowd(f)).map(|(i, _)| i);
+        match chosen.and_then(|i| filters.get(i)) {
             Some(f) => {
-                self.exact.entry((f.key.clone(), f.pattern.clone().into_bytes())).or_default().push(id);
-                *self.keys.entry(f.key.clone()).or_default() += 1;
+                let values = self.exact.entry(f.key.clone()).or_default();
+                values.entry(f.pattern.clone().into_bytes()).or_default().insert(id);
             }
-            None => self.rest.push(id),
+            None => {
+                self.rest.insert(id);
+            }
         }
+        chosen
     }
 
     /// Remove it.
-    pub fn remove(&mut self, id: u64, filters: &[Filter]) {
-        match filters.iter().find(|f| f.is_exact()) {
-            Some(f) => {
-                let key = (f.key.clone(), f.pattern.clone().into_bytes());
-                let Some(list) = self.exact.get_mut(&key) else { return };
-                list.retain(|x| *x != id);
-                if list.is_empty() {
-                    self.exact.remove(&key);
-                }
-                if let Some(users) = self.keys.get_mut(&f.key) {
-                    *users -= 1;
-                    if *users == 0 {
-                        self.keys.remove(&f.key);
-                    }
-                }
+    pub fn remove(&mut self, id: u64, filters: &[Filter], kept_under: Option<usize>) {
+        let Some(f) = kept_under.and_then(|i| filters.get(i)) else {
+            self.rest.remove(&id);
+            return;
+        };
+        let Some(values) = self.exact.get_mut(&f.key) else { return };
+        if let Some(list) = values.get_mut(f.pattern.as_bytes()) {
+            list.remove(&id);
+            if list.is_empty() {
+                values.remove(f.pattern.as_bytes());
             }
-            None => self.rest.retain(|x| *x != id),
+        }
+        if values.is_empty() {
+            self.exact.remove(&f.key);
         }
     }
 
     /// Those that an event may concern, in order of subscription.
     pub fn candidates(&self, event: &Event) -> Vec<u64> {
-        let mut found = self.rest.clone();
-        for key in self.keys.keys() {
+        let mut found: Vec<u64> = self.rest.iter().copied().collect();
+        for (key, values) in &self.exact {
             match event.attrs.iter().find(|(n, _)| n.eq_ignore_ascii_case(key)) {
                 Some((_, value)) => {
-                    let value = value.to_bytes().unwrap_or_default().to_vec();
-                    found.extend(self.exact.get(&(key.clone(), value)).into_iter().flatten());
+                    let value = value.to_bytes().unwrap_or_default();
+                    found.extend(values.get(&value[..]).into_iter().flatten());
                 }
                 // A filter on an attribute that the event does not have does not hold it back.
-                None => {
-                    let missing = self.exact.iter().filter(|((k, _), _)| k == key);
-                    found.extend(missing.flat_map(|(_, list)| list));
-                }
+                None => found.extend(values.values().flatten()),
             }
         }
         found.sort_unstable();
-        found.dedup();
         found
     }
 
@@ -138,17 +142,15 @@ mod tests {
         let mut index = Index::default();
         let subs =
             [filters(&["aor=bob@a"]), filters(&["aor=eve@a"]), filters(&["aor=b*"]), filters(&["other=1"])];
-        for (i, f) in subs.iter().enumerate() {
-            index.add(i as u64, f);
-        }
+        let kept: Vec<_> = subs.iter().enumerate().map(|(i, f)| index.add(i as u64, f)).collect();
         let e = event(&[("AOR", "bob@a"), ("uri", "sip:x")]);
         assert_eq!(index.candidates(&e), [0, 2, 3]);
         assert!(subs[2].iter().all(|f| f.passes(&e)));
         assert!(!subs[1].iter().all(|f| f.passes(&e)));
         for (i, f) in subs.iter().enumerate() {
-            index.remove(i as u64, f);
+            index.remove(i as u64, f, kept[i]);
         }
-        assert!(index.is_empty() && index.keys.is_empty());
+        assert!(index.is_empty());
     }
 
     #[test]
@@ -156,5 +158,38 @@ mod tests {
         assert!(Filter::parse("aor").is_none());
         assert!(Filter::parse("aor=").is_none());
         assert_eq!(Filter::parse("AOR=x=y").unwrap(), Filter { key: "aor".into(), pattern: "x=y".into() });
+    }
+
+    #[test]
+    fn a_pattern_is_compared_with_case() {
+        let e = event(&[("aor", "Bob@A")]);
+        assert!(!filters(&["aor=bob*"])[0].passes(&e));
+        assert!(filters(&["aor=B*A"])[0].passes(&e));
+        assert!(!filters(&["aor=bob@a"])[0].passes(&e));
+    }
+
+    /// All filter on the table as well, which says nothing: the first filter must not be the one that counts.
+    #[test]
+    fn an_event_looks_at_few_of_many_that_wait() {
+        let mut index = Index::default();
+        let many: Vec<_> = (0..100_000)
+            .map(|i| filters(&["domain=location", &format!("aor=u{i}@a"), "uri=sip:*"]))
+            .collect();
+        let kept: Vec<_> = many.iter().enumerate().map(|(i, f)| index.add(i as u64, f)).collect();
+        let mut looked_at = 0;
+        for (i, user) in (0..10_000).map(|i| (i * 10, format!("u{}@a", i * 10))) {
+            let attrs = [("domain", "location"), ("aor", &user), ("uri", "sip:x")];
+            let attrs = attrs.map(|(n, v)| (Arc::from(n), Value::Str(v.to_owned().into())));
+            let e = Event { id: EventId(0), name: "E".into(), attrs: attrs.to_vec() };
+            let found = index.candidates(&e);
+            looked_at += found.len();
+            assert!(found.contains(&(i as u64)));
+        }
+        // Nobody but the one that waits, and the very first one, which had no crowd to avoid.
+        assert!(looked_at <= 20_000, "{looked_at} looked at");
+        for (i, f) in many.iter().enumerate() {
+            index.remove(i as u64, f, kept[i]);
+        }
+        assert!(index.is_empty());
     }
 }

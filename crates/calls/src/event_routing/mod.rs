@@ -6,13 +6,14 @@
 
 mod functions;
 mod index;
+mod pattern;
 mod store;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use switchroom_kernel::module::{Command, Function, Module, Statistic};
+use switchroom_kernel::module::{Command, Function, Module, Param, Statistic};
 use switchroom_script::names::RouteType;
 
 use store::Subscriptions;
@@ -22,21 +23,26 @@ pub static MODULE: Module = Module {
     name: "event_routing",
     summary: "Scripts that are told of events or wait for them",
     needs: &["tm"],
+    params: &[Param::int("max_subscriptions", "1000000", "So many may be open at a time")],
     functions: &[
         Function::new(
             "notify_on_event",
-            &["str,var,str,int"],
+            &["str,var,str,int", "str,str~,str,int"],
             "RFOBV",
             functions::notify_on_event,
             "Run a route whenever an event comes",
-        ),
+        )
+        .checked(functions::check)
+        .prepared(functions::prepare),
         Function::new(
             "wait_for_event",
-            &["str,var,int"],
+            &["str,var,int", "str,str~,int"],
             "*",
             functions::wait_for_event,
             "Wait for an event",
         )
+        .checked(functions::check)
+        .prepared(functions::prepare)
         .asynchronous(),
     ],
     commands: &[Command {
@@ -47,7 +53,10 @@ pub static MODULE: Module = Module {
         run: |call| {
             Box::pin(async move {
                 let wanted = call.text("event");
-                let rows = call.kernel.state::<Arc<Subscriptions>>().list(wanted.as_deref());
+                let rows = call
+                    .kernel
+                    .state::<Arc<Subscriptions>>()
+                    .list(wanted.as_deref(), call.kernel.drivers.clock.now());
                 Ok(json!({ "Subscriptions": rows }))
             })
         },
@@ -57,6 +66,7 @@ pub static MODULE: Module = Module {
         Statistic::counter("resumed", "Waits that ended with their event"),
         Statistic::counter("expired", "Subscriptions that ended without an event"),
         Statistic::counter("refused", "Subscriptions refused because there are too many"),
+        Statistic::counter("looked_at", "Subscriptions that events were compared with"),
     ],
     open: |o| {
         let program = o.kernel.program.load_full();
@@ -71,8 +81,10 @@ pub static MODULE: Module = Module {
             resumed: o.stat("resumed")?,
             expired: o.stat("expired")?,
             refused: o.stat("refused")?,
+            looked_at: o.stat("looked_at")?,
         };
-        let subscriptions = Arc::new(Subscriptions::new(counters));
+        let subscriptions =
+            Arc::new(Subscriptions::new(o.int("max_subscriptions").max(0) as usize, counters));
         o.provide(subscriptions.clone());
         let counted = subscriptions.clone();
         let help = "Scripts that wait for events now";

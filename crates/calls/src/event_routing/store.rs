@@ -17,9 +17,6 @@ use switchroom_script::{Program, RouteId};
 use super::functions::deliver;
 use super::index::{Filter, Index};
 
-/// So many subscriptions may be open at a time.
-const MAX_SUBSCRIPTIONS: usize = 1_000_000;
-
 /// Statistics.
 #[derive(Clone, Copy)]
 pub(super) struct Counters {
@@ -27,6 +24,7 @@ pub(super) struct Counters {
     pub resumed: StatId,
     pub expired: StatId,
     pub refused: StatId,
+    pub looked_at: StatId,
 }
 
 /// What happens with an event.
@@ -41,8 +39,12 @@ struct Subscription {
     event: EventId,
     name: String,
     filters: Vec<Filter>,
+    /// The filter by which it is found.
+    kept_under: Option<usize>,
     expires: Instant,
     action: Action,
+    /// Of the request that subscribed; empty unless calls are traced.
+    call_id: Box<[u8]>,
 }
 
 #[derive(Default)]
@@ -58,12 +60,14 @@ struct Inner {
 pub(super) struct Subscriptions {
     inner: Mutex<Inner>,
     serial: AtomicU64,
+    /// So many may be open at a time.
+    most: usize,
     counters: Counters,
 }
 
 impl Subscriptions {
-    pub fn new(counters: Counters) -> Subscriptions {
-        Subscriptions { inner: Mutex::default(), serial: AtomicU64::new(1), counters }
+    pub fn new(most: usize, counters: Counters) -> Subscriptions {
+        Subscriptions { inner: Mutex::default(), serial: AtomicU64::new(1), most, counters }
     }
 
     /// How many are open.
@@ -80,10 +84,11 @@ impl Subscriptions {
         filters: Vec<Filter>,
         expires: Instant,
         action: Action,
+        call_id: Box<[u8]>,
     ) -> Option<u64> {
         let id = self.serial.fetch_add(1, Ordering::Relaxed);
         let mut inner = self.inner.lock();
-        if inner.all.len() >= MAX_SUBSCRIPTIONS {
+        if inner.all.len() >= self.most {
             kernel.stats.add_outside(self.counters.refused, 1);
             return None;
         }
@@ -91,9 +96,10 @@ impl Subscriptions {
             let ear = Ear { kernel: Arc::downgrade(kernel), store: self.clone() };
             kernel.events.subscribe(event, Arc::new(ear));
         }
-        inner.by_event.entry(event).or_default().add(id, &filters);
+        let kept_under = inner.by_event.entry(event).or_default().add(id, &filters);
         inner.by_time.insert((expires, id));
-        inner.all.insert(id, Subscription { event, name: name.to_owned(), filters, expires, action });
+        let name = name.to_owned();
+        inner.all.insert(id, Subscription { event, name, filters, kept_under, expires, action, call_id });
         Some(id)
     }
 
@@ -114,37 +120,45 @@ impl Subscriptions {
             }
         }
         kernel.stats.add_outside(self.counters.expired, gone.len() as i64);
+        for s in &gone {
+            kernel.note_call(None, &s.call_id, "expired", || format!("the wait for {}", s.name));
+        }
     }
 
     /// For the command.
-    pub fn list(&self, event: Option<&str>) -> Vec<Json> {
+    pub fn list(&self, event: Option<&str>, now: Instant) -> Vec<Json> {
         let inner = self.inner.lock();
-        let now = inner.by_time.first().map(|(at, _)| *at);
         let rows = inner.all.iter().filter(|(_, s)| event.is_none_or(|e| e.eq_ignore_ascii_case(&s.name)));
         rows.take(1000)
             .map(|(id, s)| {
-                let filters: Vec<String> = s.filters.iter().map(|f| format!("{}={}", f.key, f.pattern)).collect();
-                let after = now.map_or(0, |n| s.expires.saturating_duration_since(n).as_secs());
+                let filters: Vec<String> =
+                    s.filters.iter().map(|f| format!("{}={}", f.key, f.pattern)).collect();
+                let left = s.expires.saturating_duration_since(now).as_millis() as u64;
                 let kind = match s.action {
                     Action::Notify { .. } => "notify",
                     Action::Wake(_) => "wait",
                 };
-                json!({"id": id, "event": s.name, "filters": filters, "kind": kind, "expires_after_the_next": after})
+                json!({"id": id, "event": s.name, "filters": filters, "kind": kind, "ms_left": left})
             })
             .collect()
     }
 
     fn event(&self, kernel: &Arc<Kernel>, event: &Arc<Event>) {
+        let now = kernel.drivers.clock.now();
         let mut wake = Vec::new();
         let mut notify = Vec::new();
         {
             let mut inner = self.inner.lock();
             let Some(index) = inner.by_event.get(&event.id) else { return };
-            for id in index.candidates(event) {
+            let candidates = index.candidates(event);
+            kernel.stats.add_outside(self.counters.looked_at, candidates.len() as i64);
+            for id in candidates {
                 let Some(s) = inner.all.get(&id) else { continue };
-                if !s.filters.iter().all(|f| f.passes(event)) {
+                // One whose time is over hears nothing more, whether it was swept away already or not.
+                if s.expires <= now || !s.filters.iter().all(|f| f.passes(event)) {
                     continue;
                 }
+                kernel.note_call(None, &s.call_id, "event", || describe(event));
                 match &s.action {
                     Action::Notify { worker, program, route, tx } => {
                         notify.push((*worker, program.clone(), *route, *tx));
@@ -168,12 +182,24 @@ impl Subscriptions {
     }
 }
 
+/// `E_UL_CONTACT_INSERT aor=bob uri=sip:...`
+fn describe(event: &Event) -> String {
+    let mut text = event.name.to_string();
+    for (name, value) in &event.attrs {
+        let value = value.to_bytes().unwrap_or_default();
+        if !value.is_empty() {
+            text.push_str(&format!(" {name}={}", String::from_utf8_lossy(&value)));
+        }
+    }
+    text
+}
+
 impl Inner {
     fn take(&mut self, id: u64) -> Option<Subscription> {
         let s = self.all.remove(&id)?;
         self.by_time.remove(&(s.expires, id));
         if let Some(index) = self.by_event.get_mut(&s.event) {
-            index.remove(id, &s.filters);
+            index.remove(id, &s.filters, s.kept_under);
             if index.is_empty() {
                 self.by_event.remove(&s.event);
             }

@@ -5,15 +5,17 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
+use switchroom_engine::proxy::Kind;
 use switchroom_engine::transaction::Id;
-use switchroom_kernel::context::Ctx;
-use switchroom_kernel::shard::Shard;
+use switchroom_kernel::context::{Ctx, Flow, Target, TxHandle};
+use switchroom_kernel::shard::{AfterWait, Shard};
 use switchroom_script::names::RouteType;
 use switchroom_wire::sip::{Edits, Message};
 
 use super::relay::{self, Made};
-use super::replies;
 use super::state::{Transactions, id};
+use super::{replies, step, waiting};
+use crate::core::events::dummy;
 use crate::core::send;
 
 pub use super::local::{Request, request};
@@ -42,6 +44,44 @@ pub fn local_tag(ctx: &Ctx) -> Option<Bytes> {
 /// when there is no room.
 pub fn ensure(ctx: &mut Ctx) -> bool {
     ctx.tx.is_some() || matches!(relay::make(ctx), Made::New(_))
+}
+
+/// Hold the transaction in `ctx` open until `awaited` branches were added, real ones of now included (`None`: no limit).
+/// False when it cannot wait, and when something holds it open already.
+pub fn await_branches(ctx: &Ctx, awaited: Option<usize>) -> bool {
+    let Some(tx) = ctx.tx.map(id) else { return false };
+    let part = ctx.shard.part::<Transactions>();
+    let phony = |b: &switchroom_engine::proxy::Branch<_, _>| b.kind() == Kind::Phony && b.is_pending();
+    let held = part.with(tx, |t| t.core.branches().iter().any(phony));
+    held == Some(false) && waiting::hold(ctx, awaited)
+}
+
+/// Await no more branches: what is left decides.
+pub fn await_no_more(shard: &Rc<Shard>, tx: TxHandle) {
+    step(shard, id(tx), |t, now, sink| {
+        t.core.stop_waiting(now, sink);
+    });
+}
+
+/// Add branches to a transaction from outside of its own processing, as `t_inject_branches()` does. Nothing happens when
+/// it has its final reply.
+pub fn inject(shard: &Rc<Shard>, tx: TxHandle, targets: SmallVec<[Target; 2]>) {
+    let open = shard.part::<Transactions>().with(id(tx), |t| !t.core.is_final());
+    if open != Some(true) {
+        return;
+    }
+    if let Flow::Wait(wait) = relay::inject(shard, id(tx), targets, false, false) {
+        let started = shard.wait(async move {
+            let resume = wait.await;
+            Box::new(move |shard: &Rc<Shard>| {
+                let mut ctx = dummy(shard, RouteType::Request);
+                resume.run(&mut ctx);
+            }) as AfterWait
+        });
+        if !started {
+            tracing::error!("too many scripts are waiting; a branch was not added");
+        }
+    }
 }
 
 /// Follow the transaction in `ctx`.

@@ -210,12 +210,14 @@ fn send_to_branch(shard: &Rc<Shard>, tx: Id, branch: usize, data: Bytes, token: 
         Some((d.socket, d.hop.addr, d.conn))
     });
     let Some((socket, peer, conn)) = to.flatten() else { return };
+    note_sent_to(shard, tx, &data, peer, Some(branch));
     shard.net.send(Outgoing { data, socket, peer, conn, no_new_conn: false, token });
 }
 
 fn send_reply(shard: &Rc<Shard>, tx: Id, data: Bytes) {
     let to = shard.part::<Transactions>().with(tx, |t| (t.received, t.reply_to));
     let Some((received, peer)) = to else { return };
+    note_sent_to(shard, tx, &data, peer, None);
     shard.net.send(Outgoing {
         data,
         socket: received.socket,
@@ -223,6 +225,23 @@ fn send_reply(shard: &Rc<Shard>, tx: Id, data: Bytes) {
         conn: received.conn,
         no_new_conn: false,
         token: token(tx, REPLY),
+    });
+}
+
+/// A line of the call's story.
+fn note_sent_to(shard: &Shard, tx: Id, data: &[u8], peer: std::net::SocketAddr, branch: Option<usize>) {
+    if !shard.kernel.trace.on() {
+        return;
+    }
+    let request = shard.part::<Transactions>().with(tx, |t| t.request.clone());
+    let Some(request) = request else { return };
+    shard.kernel.note_call(Some(shard.worker), request.call_id(), "sent", || {
+        let line = data.split(|b| *b == b'\r').next().unwrap_or_default();
+        let line = String::from_utf8_lossy(line);
+        match branch {
+            Some(branch) => format!("{line} to {peer} (branch {branch})"),
+            None => format!("{line} to {peer}"),
+        }
     });
 }
 

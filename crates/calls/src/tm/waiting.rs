@@ -14,11 +14,16 @@ use crate::core::locate::Hop;
 /// `t_wait_for_new_branches([n])`: hold the transaction open after its branches have failed.
 pub(super) fn wait_for_new_branches(c: &mut Call<'_>) -> Flow {
     let awaited = c.int(0).filter(|n| *n > 0).map(|n| n as usize);
-    let ctx = &mut *c.ctx;
-    let Some(tx) = ctx.tx.map(id) else {
+    if c.ctx.tx.is_none() {
         tracing::error!("t_wait_for_new_branches(): there is no transaction; call t_newtran() first");
         return FALSE;
-    };
+    }
+    if hold(c.ctx, awaited) { TRUE } else { FALSE }
+}
+
+/// Add the placeholder that holds the transaction in `ctx` open.
+pub(super) fn hold(ctx: &Ctx, awaited: Option<usize>) -> bool {
+    let Some(tx) = ctx.tx.map(id) else { return false };
     let shard = ctx.shard.clone();
     let nowhere = Destination {
         target: Target::unchanged(),
@@ -33,9 +38,9 @@ pub(super) fn wait_for_new_branches(c: &mut Call<'_>) -> Flow {
     let mut ok = false;
     step(&shard, tx, |t, now, _| match t.core.wait_for_branches(now, awaited, nowhere) {
         Ok(_) => ok = true,
-        Err(e) => tracing::error!("t_wait_for_new_branches(): {e}"),
+        Err(e) => tracing::error!("a transaction cannot wait for branches: {e}"),
     });
-    if ok { TRUE } else { FALSE }
+    ok
 }
 
 /// `t_wait_no_more_branches()`

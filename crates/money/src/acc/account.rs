@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
+use switchroom_calls::dialog::api::{self as dialog, Ended, Follow};
 use switchroom_calls::rr;
 use switchroom_calls::tm::api::{self, TxEvent, Watch};
+use switchroom_kernel::Shard;
 use switchroom_kernel::context::Ctx;
 use switchroom_script::Value;
 use switchroom_wire::sip::reply::phrase;
@@ -15,7 +17,7 @@ use switchroom_wire::sip::{Message, Method};
 
 use super::Acc;
 use super::record::{Extras, Record, Why};
-use super::what::{Backend, DONE, FAILED, MISSED, What};
+use super::what::{Backend, CDR, DONE, FAILED, MISSED, What};
 
 /// Records of one kind that a transaction may have: answers of different phones, early media.
 const MAX_TOLD: usize = 16;
@@ -33,10 +35,49 @@ pub struct Account {
     what: Cell<What>,
     table: RefCell<Option<Arc<str>>>,
     /// The script's values.
-    pub values: RefCell<Values>,
+    pub values: Rc<RefCell<Values>>,
     created: u64,
     follows: Cell<bool>,
     told: RefCell<SmallVec<[(u16, Bytes); 1]>>,
+    /// The dialog tells of the whole call.
+    has_call: Cell<bool>,
+}
+
+/// A call that is accounted as a whole.
+struct WholeCall {
+    call: What,
+    record: Record,
+    table: Option<Arc<str>>,
+    /// Values when it was answered, by backend.
+    extras: [Extras; 3],
+    values: Rc<RefCell<Values>>,
+}
+
+impl Follow for WholeCall {
+    fn ended(&self, shard: &Rc<Shard>, end: &Ended) {
+        let kernel = &shard.kernel;
+        let acc = kernel.state::<Acc>();
+        let ms = end.ended.saturating_sub(end.answered).as_millis() as u64;
+        let mut record = self.record.clone();
+        record.why = Why::Ended(ms);
+        record.time = end.answered.as_secs();
+        for (backend, before) in Backend::ALL.into_iter().zip(&self.extras) {
+            if !self.call.has(backend, CDR) {
+                continue;
+            }
+            let extras = Extras::again(acc, &self.values.borrow(), backend, before);
+            match backend {
+                Backend::Log => acc.log(kernel, &record.line(&extras)),
+                Backend::Db => {
+                    let (Some(writer), Some(table)) = (&acc.writer, &self.table) else { continue };
+                    for row in record.rows(acc, table, extras) {
+                        writer.push(row);
+                    }
+                }
+                Backend::Evi => acc.raise(shard, &record, record.attributes(extras)),
+            }
+        }
+    }
 }
 
 /// How it is kept with the request.
@@ -63,7 +104,8 @@ impl Account {
         let account = Rc::new(Account {
             what: Cell::default(),
             table: RefCell::default(),
-            values: RefCell::new(values),
+            values: Rc::new(RefCell::new(values)),
+            has_call: Cell::new(false),
             created: kernel.unix(),
             follows: Cell::new(false),
             told: RefCell::default(),
@@ -99,6 +141,36 @@ impl Account {
         if why == Why::Missed { acc.missed_table.clone() } else { acc.table.clone() }
     }
 
+    /// Backends that get one record of the whole call; their record is made when its dialog ends.
+    fn whole_call(self: &Account, ctx: &mut Ctx, what: What, event: &TxEvent<'_>) -> What {
+        let TxEvent::Sending { code, reason, relayed, .. } = event else { return What::default() };
+        let call = what.only(CDR);
+        let initial = ctx.request().is_some_and(|r| r.method() == Method::Invite && to_tag(r).is_empty());
+        if call == What::default() || !initial || self.has_call.get() {
+            return if initial { call } else { What::default() };
+        }
+        let kernel = ctx.shard.kernel.clone();
+        let acc = kernel.state::<Acc>();
+        let tag = match relayed {
+            Some(reply) => to_tag(reply),
+            None => own_tag(ctx),
+        };
+        let why = Why::Ended(0);
+        let reason = Bytes::copy_from_slice(reason);
+        let Some(record) = record(acc, ctx, why, Some(*code), reason, tag, self.created) else {
+            return What::default();
+        };
+        let table = if call.any_of(Backend::Db) { Some(self.table(acc, ctx, why)) } else { None };
+        let extras = Backend::ALL.map(|b| Extras::collect(acc, ctx, &self.values.borrow(), b));
+        let whole = WholeCall { call, record: record.own(), table, extras, values: self.values.clone() };
+        if !dialog::follow(ctx, Rc::new(whole)) {
+            // Without a dialog the transaction is accounted, so that nothing is lost.
+            return What::default();
+        }
+        self.has_call.set(true);
+        call
+    }
+
     /// Whether a reply of this code to this tag is told for the first time.
     fn is_new(&self, code: u16, tag: &Bytes) -> bool {
         let mut told = self.told.borrow_mut();
@@ -127,6 +199,11 @@ impl Watch for Account {
                     // Failures are accounted by those who account the transaction at all.
                     _ => what.only(DONE).of_which(what.only(FAILED)),
                 };
+                let call = match code {
+                    200..300 => self.whole_call(ctx, what, event),
+                    _ => What::default(),
+                };
+                let told = told.without(call.as_done());
                 if told == What::default() {
                     return;
                 }
@@ -224,7 +301,7 @@ pub fn tell(acc: &Acc, ctx: &mut Ctx, told: What, record: &Record, table: Option
                     writer.push(row);
                 }
             }
-            Backend::Evi => acc.raise(ctx, record, record.attributes(extras)),
+            Backend::Evi => acc.raise(&ctx.shard, record, record.attributes(extras)),
         }
     }
 }

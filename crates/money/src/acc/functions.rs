@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use switchroom_calls::dialog::api as dialog;
 use switchroom_kernel::context::{Call, FALSE, Flow, TRUE};
 use switchroom_kernel::module::{Function, Prepared};
-use switchroom_script::names::StaticArg;
+use switchroom_script::names::{RouteType, StaticArg};
+use switchroom_wire::sip::Method;
 
 use super::Acc;
 use super::account::{self, Account};
 use super::record::Why;
-use super::what::{Backend, DONE, What, comment, is_table};
+use super::what::{Backend, CDR, DONE, What, comment, is_table};
 
 /// The table.
 pub(super) static FUNCTIONS: &[Function] = &[
@@ -108,6 +110,10 @@ fn do_accounting(c: &mut Call<'_>) -> Flow {
     if what.any_of(Backend::Db) && acc.writer.is_none() {
         tracing::error!("do_accounting(): db_url is not set");
         return FALSE;
+    }
+    let whole = what.any(CDR) && dialog::is_loaded(&kernel) && c.ctx.msg.method() == Method::Invite;
+    if whole && c.ctx.route == RouteType::Request {
+        dialog::create(c.ctx);
     }
     if acc.takes(c.ctx) {
         Account::of(c.ctx).add(c.ctx, what, table.map(Arc::from));

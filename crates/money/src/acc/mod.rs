@@ -1,8 +1,8 @@
 //! Accounting: what came of requests, told to the log, to a database and as events.
 //!
 //! `do_accounting()` marks a request; its record is made when its transaction has its final reply. Nothing waits for the
-//! database: rows go through a bounded queue. Left out until there are dialogs: call records (`cdr`), which the flag only
-//! asks for; and AAA, whose use is an error.
+//! database: rows go through a bounded queue. With `cdr` a call has one record, made when its dialog ends. Left out: AAA,
+//! whose use is an error, and call records that survive a restart.
 
 mod account;
 mod fields;
@@ -18,13 +18,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use switchroom_kernel::Kernel;
 use switchroom_kernel::context::Ctx;
 use switchroom_kernel::events::EventId;
 use switchroom_kernel::module::{EventDecl, Hook, Hooked, Module, Param, ParamKind, Statistic, TableUse};
 use switchroom_kernel::names::FlagKind;
 use switchroom_kernel::open::Opening;
 use switchroom_kernel::run::write_log;
+use switchroom_kernel::{Kernel, Shard};
 use switchroom_script::Value;
 use switchroom_script::vm::VarAccess;
 use switchroom_wire::sip::Method;
@@ -116,6 +116,23 @@ pub static MODULE: Module = Module {
             ],
             help: "A missed call was accounted",
         },
+        EventDecl {
+            name: "E_ACC_CDR",
+            attrs: &[
+                "method",
+                "from_tag",
+                "to_tag",
+                "callid",
+                "sip_code",
+                "sip_reason",
+                "time",
+                "duration",
+                "ms_duration",
+                "setuptime",
+                "created",
+            ],
+            help: "A call has ended",
+        },
     ],
     statistics: &[
         Statistic::gauge("queued_records", "Rows that wait for the database"),
@@ -160,7 +177,7 @@ pub struct Acc {
     columns: Columns,
     flags: Flags,
     writer: Option<Arc<Writer>>,
-    events: (EventId, EventId),
+    events: (EventId, EventId, EventId),
 }
 
 fn open(o: &mut Opening<'_>) -> Result<(), String> {
@@ -174,8 +191,10 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
             .iter()
             .any(|a| String::from_utf8_lossy(a).split('|').any(|w| w.trim().eq_ignore_ascii_case(word)))
     };
-    if asks("do_accounting", 1, "cdr") {
-        tracing::warn!("acc: there are no call records yet: the flag \"cdr\" has no effect");
+    if asks("do_accounting", 1, "cdr") && !o.kernel.registry.modules.iter().any(|m| m.name == "dialog") {
+        tracing::warn!(
+            "acc: the flag \"cdr\" needs loadmodule \"dialog.so\"; without it each request is accounted by itself"
+        );
     }
     let mut extra = Fields::default();
     let mut legs = Fields::default();
@@ -234,7 +253,7 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
         columns,
         flags,
         writer,
-        events: (event("E_ACC_EVENT"), event("E_ACC_MISSED_EVENT")),
+        events: (event("E_ACC_EVENT"), event("E_ACC_MISSED_EVENT"), event("E_ACC_CDR")),
     };
     o.provide(acc);
     Ok(())
@@ -276,6 +295,7 @@ impl Acc {
     /// Which event tells of a record. One made on the spot is told by its code.
     fn event_of(&self, record: &Record) -> EventId {
         let missed = match record.why {
+            Why::Ended(_) => return self.events.2,
             Why::Missed => true,
             Why::Answered => false,
             Why::Asked => record.code.is_none_or(|c| c >= 300),
@@ -287,10 +307,10 @@ impl Acc {
         ctx.shard.kernel.events.heard(self.event_of(record))
     }
 
-    fn raise(&self, ctx: &Ctx, record: &Record, events: Vec<Vec<(Arc<str>, Value)>>) {
+    fn raise(&self, shard: &Shard, record: &Record, events: Vec<Vec<(Arc<str>, Value)>>) {
         let id = self.event_of(record);
         for attrs in events {
-            ctx.shard.kernel.events.raise_named(id, attrs, Some(ctx.shard.worker));
+            shard.kernel.events.raise_named(id, attrs, Some(shard.worker));
         }
     }
 }
@@ -337,7 +357,7 @@ impl Flags {
 /// Column names, and the statements made from them.
 struct Columns {
     names: Vec<String>,
-    statements: RwLock<HashMap<(String, bool), Arc<str>>>,
+    statements: RwLock<HashMap<(String, u8), Arc<str>>>,
 }
 
 /// Statements that are kept; there are as many as tables.
@@ -353,14 +373,22 @@ impl Columns {
         Ok(Columns { names, statements: RwLock::default() })
     }
 
-    fn insert(&self, table: &str, missed: bool, extra: &Fields, legs: &Fields) -> Arc<str> {
-        let key = (table.to_owned(), missed);
+    fn insert(&self, table: &str, why: Why, extra: &Fields, legs: &Fields) -> Arc<str> {
+        let kind = match why {
+            Why::Asked | Why::Answered => 0,
+            Why::Missed => 1,
+            Why::Ended(_) => 2,
+        };
+        let key = (table.to_owned(), kind);
         if let Some(known) = self.statements.read().get(&key) {
             return known.clone();
         }
         let mut columns: Vec<&str> = self.names.iter().map(String::as_str).collect();
-        if missed {
+        if kind > 0 {
             columns.extend(["setuptime", "created"]);
+        }
+        if kind == 2 {
+            columns.extend(["duration", "ms_duration"]);
         }
         columns.extend(extra.of(Backend::Db).map(|f| &*f.name));
         columns.extend(legs.of(Backend::Db).map(|f| &*f.name));

@@ -24,6 +24,8 @@ pub enum Why {
     Answered,
     /// A call was not answered.
     Missed,
+    /// An answered call has ended; how long it took, in milliseconds.
+    Ended(u64),
 }
 
 impl Why {
@@ -32,11 +34,13 @@ impl Why {
             Why::Asked => b"ACC: request accounted: ",
             Why::Answered => b"ACC: transaction answered: ",
             Why::Missed => b"ACC: call missed: ",
+            Why::Ended(_) => b"ACC: call ended: ",
         }
     }
 }
 
 /// The fixed part of a record.
+#[derive(Clone)]
 pub struct Record {
     /// Why it is made.
     pub why: Why,
@@ -52,13 +56,14 @@ pub struct Record {
     pub code: Option<u16>,
     /// Its reason phrase.
     pub reason: Bytes,
-    /// Now, in seconds since the epoch.
+    /// Now, or for a whole call when it was answered, in seconds since the epoch.
     pub time: u64,
     /// When the request came, in seconds since the epoch.
     pub created: u64,
 }
 
 /// Values of the fields of one backend: those of the request, and those of each leg.
+#[derive(Clone)]
 pub struct Extras {
     own: Vec<(Arc<str>, Value)>,
     legs: Vec<Vec<(Arc<str>, Value)>>,
@@ -72,6 +77,28 @@ impl Extras {
         let legs = match declared {
             true => values.legs.iter().map(|leg| list(&acc.legs, ctx, leg, backend)).collect(),
             false => Vec::new(),
+        };
+        Extras { own, legs }
+    }
+}
+
+impl Extras {
+    /// What the script set by now, with the variables as they were in `before`.
+    pub fn again(acc: &Acc, values: &Values, backend: Backend, before: &Extras) -> Extras {
+        let set = |fields: &Fields, values: &[Value], old: &[(Arc<str>, Value)]| -> Vec<(Arc<str>, Value)> {
+            let all = fields.of(backend).enumerate().map(|(i, f)| {
+                let value = match &f.source {
+                    Source::Tag(place) => values.get(*place).cloned(),
+                    Source::Variable(_) => old.get(i).map(|(_, v)| v.clone()),
+                };
+                (f.name.clone(), value.unwrap_or_default())
+            });
+            all.collect()
+        };
+        let own = set(&acc.extra, &values.extra, &before.own);
+        let legs = match before.legs.is_empty() {
+            true => Vec::new(),
+            false => values.legs.iter().map(|leg| set(&acc.legs, leg, &[])).collect(),
         };
         Extras { own, legs }
     }
@@ -97,6 +124,23 @@ impl Record {
         }
     }
 
+    /// The same without a hold on the message it was made from.
+    pub fn own(self) -> Record {
+        let copy = |b: &Bytes| Bytes::copy_from_slice(b);
+        Record {
+            method: copy(&self.method),
+            from_tag: copy(&self.from_tag),
+            to_tag: copy(&self.to_tag),
+            call_id: copy(&self.call_id),
+            reason: copy(&self.reason),
+            ..self
+        }
+    }
+
+    fn has_times(&self) -> bool {
+        matches!(self.why, Why::Missed | Why::Ended(_))
+    }
+
     fn setup_time(&self) -> u64 {
         self.time.saturating_sub(self.created)
     }
@@ -120,7 +164,13 @@ impl Record {
             out.push(b';');
             put(&mut out, name, value);
         }
-        if self.why == Why::Missed {
+        if let Why::Ended(ms) = self.why {
+            for (name, value) in [(&b"duration"[..], ms.div_ceil(1000)), (b"ms_duration", ms)] {
+                out.push(b';');
+                put(&mut out, name, number.format(value).as_bytes());
+            }
+        }
+        if self.has_times() {
             out.push(b';');
             put(&mut out, b"created", number.format(self.created).as_bytes());
             out.push(b';');
@@ -136,7 +186,7 @@ impl Record {
     /// The rows of the table: one, or one for each leg.
     pub fn rows(&self, acc: &Acc, table: &str, extras: Extras) -> Vec<Query> {
         let columns: &Columns = &acc.columns;
-        let sql = columns.insert(table, self.why == Why::Missed, &acc.extra, &acc.legs);
+        let sql = columns.insert(table, self.why, &acc.extra, &acc.legs);
         let text = |b: &Bytes| SqlValue::from(&b[..]);
         let mut args = vec![
             text(&self.method),
@@ -147,9 +197,13 @@ impl Record {
             text(&self.reason),
             date(self.time).into(),
         ];
-        if self.why == Why::Missed {
+        if self.has_times() {
             args.push(SqlValue::Int(self.setup_time() as i64));
             args.push(date(self.created).into());
+        }
+        if let Why::Ended(ms) = self.why {
+            args.push(SqlValue::Int(ms.div_ceil(1000) as i64));
+            args.push(SqlValue::Int(ms as i64));
         }
         args.extend(extras.own.into_iter().map(|(_, v)| sql_value(v)));
         if extras.legs.is_empty() {
@@ -176,13 +230,21 @@ impl Record {
         ];
         let mut base: Vec<(Arc<str>, Value)> = fixed.map(|(n, v)| (Arc::from(n), v)).into();
         base.extend(extras.own);
-        let last = match self.why {
-            Why::Missed => vec![
-                (Arc::from("created"), Value::Int(self.created as i64)),
-                (Arc::from("setuptime"), Value::Int(self.setup_time() as i64)),
-            ],
-            _ => Vec::new(),
-        };
+        let mut last: Vec<(Arc<str>, Value)> = Vec::new();
+        let mut number = |name: &str, value: u64| last.push((Arc::from(name), Value::Int(value as i64)));
+        match self.why {
+            Why::Missed => {
+                number("created", self.created);
+                number("setuptime", self.setup_time());
+            }
+            Why::Ended(ms) => {
+                number("duration", ms.div_ceil(1000));
+                number("ms_duration", ms);
+                number("setuptime", self.setup_time());
+                number("created", self.created);
+            }
+            Why::Asked | Why::Answered => {}
+        }
         let legs = if extras.legs.is_empty() { vec![Vec::new()] } else { extras.legs };
         legs.into_iter().map(|leg| base.iter().cloned().chain(leg).chain(last.clone()).collect()).collect()
     }

@@ -43,13 +43,15 @@ pub const DONE: u16 = 1;
 pub const MISSED: u16 = 2;
 /// The transaction is accounted when it fails, too.
 pub const FAILED: u16 = 4;
+/// One record of the whole call, when it ends.
+pub const CDR: u16 = 8;
 
 /// For each backend what it is told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct What(u16);
 
 impl What {
-    /// One backend with a set of [`DONE`], [`MISSED`] and [`FAILED`].
+    /// One backend with a set of [`DONE`], [`MISSED`], [`FAILED`] and [`CDR`].
     pub fn of(backend: Backend, bits: u16) -> What {
         What(bits << backend.shift())
     }
@@ -74,9 +76,15 @@ impl What {
         What(self.0 & !other.0)
     }
 
-    /// Only one of the three, for every backend.
+    /// Only one of the four, for every backend.
     pub fn only(self, bit: u16) -> What {
         What(self.0 & (bit | bit << 4 | bit << 8))
+    }
+
+    /// The backends that have anything, with [`DONE`] for each.
+    pub fn as_done(self) -> What {
+        let those = Backend::ALL.into_iter().filter(|b| self.any_of(*b));
+        those.fold(What::default(), |all, b| all.with(What::of(b, DONE)))
     }
 
     /// This for those backends only that have something in `other`.
@@ -87,7 +95,7 @@ impl What {
 
     /// Whether a backend is told of anything.
     pub fn any_of(self, backend: Backend) -> bool {
-        self.has(backend, DONE | MISSED | FAILED)
+        self.has(backend, DONE | MISSED | FAILED | CDR)
     }
 
     /// Read `"log|db"` and `"missed|failed"`. With `adding`, the backends themselves are in the answer (as
@@ -96,8 +104,7 @@ impl What {
         let mut bits = if adding { DONE } else { 0 };
         for flag in words(flags.unwrap_or_default()) {
             match flag.to_ascii_lowercase().as_str() {
-                // Call records come with dialogs; the transaction is accounted all the same.
-                "cdr" => {}
+                "cdr" => bits |= CDR,
                 "missed" => bits |= MISSED,
                 "failed" => bits |= FAILED,
                 _ => return Err(format!("\"{flag}\" is not one of cdr, missed, failed")),
@@ -115,7 +122,7 @@ impl What {
 
     /// Everything of the backends named in `"log|db"`.
     pub fn whole(types: &str) -> Result<What, String> {
-        let all = What::parse(types, Some("missed|failed"), true)?;
+        let all = What::parse(types, Some("cdr|missed|failed"), true)?;
         Ok(all)
     }
 }

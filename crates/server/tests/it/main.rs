@@ -4,6 +4,9 @@
 
 mod auth;
 mod cancel;
+mod cdr;
+mod cloud;
+mod crowd;
 mod database;
 mod database_servers;
 mod demo;
@@ -13,7 +16,9 @@ mod loss;
 mod malformed;
 mod manage;
 mod phones;
+mod pickup;
 mod proxies;
+mod push;
 mod register;
 mod restart;
 mod script;

@@ -1,4 +1,5 @@
-//! `lookup()`: the contacts of the called user become the destinations of the request (RFC 3261 §16.5).
+//! `lookup()`: the contacts of the called user become the destinations of the request (RFC 3261 §16.5); those that sleep
+//! are woken, and join it later (RFC 8599 §5.3).
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -7,12 +8,14 @@ use switchroom_kernel::context::{Call, FALSE, Flow, TRUE, Target};
 use switchroom_wire::sip::{NameAddr, Uri};
 
 use super::flags::LookupFlags;
+use super::pn::Push;
 use super::save::method_bit;
-use super::{Registrar, aor};
-use crate::usrloc::contact::{Contact, Field};
+use super::{Registrar, aor, wake};
+use crate::usrloc::contact::{Contact, Field, PUSH};
 use crate::usrloc::{Location, api};
 
-/// `lookup("location"[, flags[, uri]])`: 1 found, -1 nobody is there, -2 no contact takes this method, -3 error.
+/// `lookup("location"[, flags[, uri]])`: 1 found, 2 none is there yet but phones are being
+/// woken, -1 nobody is there, -2 no contact takes this method, -3 error, 0 for a retransmission.
 pub(super) fn lookup(c: &mut Call<'_>) -> Flow {
     let flags = LookupFlags::parse(&c.text(1));
     let table = c.str(0).cloned().unwrap_or_default();
@@ -59,15 +62,40 @@ pub(super) fn lookup(c: &mut Call<'_>) -> Flow {
         method_fits && agent_fits && phone.as_ref().is_none_or(|p| p.is(c))
     };
     let mut live = 0;
+    let r = shard.kernel.state::<Registrar>();
+    let mut asleep: Vec<Contact> = Vec::new();
     let found: SmallVec<[(Target, Bytes); 2]> = table.read(&key, |record| {
         let contacts = record.map_or(&[][..], |r| &r.contacts[..]);
         let alive = contacts.iter().filter(|c| c.is_live(now)).inspect(|_| live += 1);
-        alive.filter(|c| fits(c)).map(|c| (target(c), Bytes::copy_from_slice(c.text(Field::Attr)))).collect()
+        let mut ready = SmallVec::new();
+        for c in alive.filter(|c| fits(c)) {
+            let mut target = target(c);
+            if let Some(push) = r.push.as_ref().filter(|p| needs_push(p, c)) {
+                if !wake::is_awake(push, c, now) {
+                    asleep.push(c.clone());
+                    continue;
+                }
+                target.uri = Some(push.strip(c.uri()).into());
+            }
+            ready.push((target, Bytes::copy_from_slice(c.text(Field::Attr))));
+        }
+        ready
     });
-    if found.is_empty() {
+    if found.is_empty() && asleep.is_empty() {
         return if live > 0 { Flow::Value(-2) } else { FALSE };
     }
-    let r = shard.kernel.state::<Registrar>();
+    if let (Some(push), false) = (&r.push, asleep.is_empty()) {
+        let ready = match (flags.branches_only, flags.no_branches) {
+            (true, true) => 0,
+            (false, true) => found.len().min(1),
+            _ => found.len(),
+        };
+        match wake::wake(ctx, push, name, &key, &asleep, ready) {
+            1 if found.is_empty() => return Flow::Value(2),
+            1 => {}
+            other => return Flow::Value(other),
+        }
+    }
     if let Some(var) = &r.attr_avp {
         for (_, attr) in found.iter().rev().filter(|(_, a)| !a.is_empty()) {
             if let Err(e) = ctx.push_var(var, switchroom_script::Value::Str(attr.clone())) {
@@ -98,8 +126,13 @@ pub(super) fn lookup(c: &mut Call<'_>) -> Flow {
     TRUE
 }
 
+/// Whether a contact is one that is woken by push.
+fn needs_push(push: &Push, c: &Contact) -> bool {
+    c.flags & PUSH != 0 && Uri::parse(c.uri()).is_ok_and(|u| push.key(&u).is_some())
+}
+
 /// A contact as a destination.
-fn target(c: &Contact) -> Target {
+pub(super) fn target(c: &Contact) -> Target {
     let copy = |f: Field| Some(c.text(f)).filter(|t| !t.is_empty()).map(Bytes::copy_from_slice);
     let path = copy(Field::Path);
     // A Path leads the way; without one the address the phone was seen at.

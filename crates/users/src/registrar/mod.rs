@@ -3,12 +3,18 @@
 mod flags;
 mod gruu;
 mod lookup;
+mod pn;
 mod query;
 mod save;
+mod wake;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use switchroom_calls::core::state::Core;
+use switchroom_kernel::Kernel;
 use switchroom_kernel::context::Ctx;
-use switchroom_kernel::module::{Function, Module, Param, Statistic};
+use switchroom_kernel::module::{EventDecl, Function, Module, Param, Statistic};
 use switchroom_kernel::open::Opening;
 use switchroom_kernel::stats::StatId;
 use switchroom_script::vm::VarAccess;
@@ -55,6 +61,33 @@ pub static MODULE: Module = Module {
         Param::int("max_contact_len", "255", "Longest Contact URI"),
         Param::int("allow_dup_cseq", "1", "Take an equal CSeq of the same Call-ID"),
         Param::int("expires_max_deviation", "0", "Spread expiry by so many seconds"),
+        Param::int("pn_enable", "0", "Push notifications (RFC 8599)"),
+        Param::unset(
+            "pn_providers",
+            "Known push services, such as \"apns, fcm, webpush\"; any for every one",
+        ),
+        Param::str(
+            "pn_ct_match_params",
+            "pn-provider, pn-prid, pn-param",
+            "Contact parameters that name a device",
+        ),
+        Param::int(
+            "pn_pnsreg_interval",
+            "130",
+            "Seconds before its end at which a phone that runs refreshes its binding",
+        ),
+        Param::int(
+            "pn_trigger_interval",
+            "120",
+            "Seconds before its end at which a binding is refreshed by push",
+        ),
+        Param::int(
+            "pn_skip_pn_interval",
+            "0",
+            "Bindings not older than so many seconds are called without a push",
+        ),
+        Param::int("pn_refresh_timeout", "6", "Seconds a request waits for a phone that was woken"),
+        Param::int("pn_enable_purr", "0", "Requests inside dialogs wake phones as well"),
     ],
     functions: &[
         Function::new("save", &["str!,[str],[str],[str]"], "RO", save::save, "Process a REGISTER")
@@ -114,6 +147,15 @@ pub static MODULE: Module = Module {
             "Test for an address",
         )
         .prepared(prepare_table),
+        Function::new(
+            "pn_process_purr",
+            &["str!"],
+            "R",
+            wake::process_purr,
+            "Wake the phone that a request inside a dialog is for",
+        )
+        .prepared(prepare_table)
+        .asynchronous(),
     ],
     statistics: &[
         Statistic::gauge("max_expires", "Value of the parameter"),
@@ -121,7 +163,17 @@ pub static MODULE: Module = Module {
         Statistic::gauge("default_expire", "Value of the parameter"),
         Statistic::counter("accepted_regs", "REGISTERs accepted"),
         Statistic::counter("rejected_regs", "REGISTERs refused"),
+        Statistic::counter("pn_asked", "Phones that requests waited for after a push"),
+        Statistic::counter("pn_woken", "Phones that registered in time after a push"),
+        Statistic::counter("pn_asleep", "Phones that did not"),
+        Statistic::counter("pn_refused", "Waits for phones refused because there were too many"),
     ],
+    events: &[EventDecl {
+        name: "E_PN_OVER",
+        attrs: &["domain", "aor", "uri", "req_callid", "reason"],
+        help: "The wait for a phone that was asked for by push is over without it: answered, failed, cancelled or timeout",
+    }],
+    live: Some(live),
     open,
     ..Module::EMPTY
 };
@@ -150,8 +202,23 @@ pub(crate) struct Registrar {
     max_deviation: u64,
     accepted: StatId,
     rejected: StatId,
+    push: Option<pn::Push>,
     /// `None` with `disable_gruu`.
     gruu: Option<Gruu>,
+}
+
+fn live(kernel: &Arc<Kernel>) {
+    if kernel.state::<Registrar>().push.is_none() {
+        return;
+    }
+    for name in ["E_UL_CONTACT_INSERT", "E_UL_CONTACT_UPDATE"] {
+        let event = kernel.events.publish(name, &[]);
+        kernel.events.subscribe(event, Arc::new(wake::Ear(Arc::downgrade(kernel))));
+    }
+    kernel.every(Duration::from_millis(50), |kernel| async move {
+        let now = kernel.drivers.clock.now();
+        kernel.state::<wake::Waiting>().expire(&kernel, now);
+    });
 }
 
 fn open(o: &mut Opening<'_>) -> Result<(), String> {
@@ -176,8 +243,20 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
         max_deviation: o.int("expires_max_deviation").max(0) as u64,
         accepted: o.stat("accepted_regs")?,
         rejected: o.stat("rejected_regs")?,
+        push: pn::Push::open(o)?,
         gruu: gruu(o)?,
     };
+    let counters = wake::Counters {
+        asked: o.stat("pn_asked")?,
+        woken: o.stat("pn_woken")?,
+        asleep: o.stat("pn_asleep")?,
+        refused: o.stat("pn_refused")?,
+    };
+    let over = o.kernel.events.publish("E_PN_OVER", &[]);
+    o.provide(wake::Waiting::new(over, counters));
+    let waiting = o.kernel.share::<wake::Waiting>().ok_or("the waiting were not kept")?;
+    let help = "Requests that wait for a phone woken by push";
+    o.kernel.stats.computed("registrar", "pn_waiting", help, move || waiting.len() as i64);
     for (name, value) in [
         ("max_expires", r.max_expires),
         ("max_contacts", r.max_contacts as u64),
@@ -189,8 +268,15 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
     o.provide(r);
     // The tables that the script names exist from the start, so that their rows are loaded.
     let location = o.kernel.share::<Location>().ok_or("usrloc is not loaded")?;
-    for function in ["save", "lookup", "remove", "is_registered", "is_contact_registered", "is_ip_registered"]
-    {
+    for function in [
+        "save",
+        "lookup",
+        "remove",
+        "is_registered",
+        "is_contact_registered",
+        "is_ip_registered",
+        "pn_process_purr",
+    ] {
         for name in o.kernel.registry.static_args(function, 0) {
             crate::usrloc::api::table(&location, &String::from_utf8_lossy(&name));
         }

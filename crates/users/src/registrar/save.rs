@@ -9,8 +9,9 @@ use switchroom_wire::sip::{HeaderId, Message, NameAddr, Uri, scan, uri_eq};
 
 use super::flags::{PathMode, SaveFlags};
 use super::gruu::Gruu;
+use super::pn::{self, Kind, NotSupported, Push};
 use super::{Registrar, aor};
-use crate::usrloc::contact::{Contact, Field, Texts};
+use crate::usrloc::contact::{Contact, Field, PUSH, Texts};
 use crate::usrloc::table::Contacts;
 use crate::usrloc::{Location, api};
 
@@ -29,6 +30,8 @@ struct Wanted {
     expires: u64,
     q: i16,
     instance: Bytes,
+    /// What it is to push.
+    push: Kind,
 }
 
 /// What the REGISTER asks for.
@@ -107,7 +110,8 @@ fn process(ctx: &mut Ctx, table: &str, flags: &SaveFlags, own_aor: Option<Bytes>
         tracing::info!("REGISTER refused: {e}");
         Refusal::new(400, "Bad Request - Address Of Record")
     })?;
-    let request = read_contacts(&msg, registrar, flags)?;
+    let upstream = if registrar.push.is_some() { pn::announced(&msg) } else { Vec::new() };
+    let request = read_contacts(&msg, registrar, flags, &upstream)?;
     let common = read_common(ctx, &msg, flags)?;
     let table = api::table(location, table);
     let now = kernel.unix();
@@ -117,6 +121,10 @@ fn process(ctx: &mut Ctx, table: &str, flags: &SaveFlags, own_aor: Option<Bytes>
     };
     let (cflags, worker) = (ctx.target.flags, ctx.shard.worker);
     let mode = flags.matching_mode.unwrap_or(location.matching_mode);
+    // Unless the script says how to match, a device is known by its push parameters alone.
+    let by_device = registrar.push.as_ref().filter(|_| flags.matching_mode.is_none());
+    let mut announcement = Vec::new();
+    let mut devices: Vec<(u64, u64)> = Vec::new();
     let to = msg.to().map(|t| t.uri).unwrap_or_default();
     let gruu = registrar.gruu.as_ref().filter(|_| supports(&msg, b"gruu"));
     let address = if gruu.is_some() { gruu_address(to) } else { Vec::new() };
@@ -138,7 +146,7 @@ fn process(ctx: &mut Ctx, table: &str, flags: &SaveFlags, own_aor: Option<Bytes>
             }
             Request::Update(list) => {
                 for wanted in list {
-                    let found = position(contacts, wanted, &common, mode);
+                    let found = position(contacts, wanted, &common, mode, by_device);
                     if let Some(at) = found {
                         let in_order =
                             check_order(std::iter::once(&contacts[at]), &common, now, location, registrar)?;
@@ -158,6 +166,8 @@ fn process(ctx: &mut Ctx, table: &str, flags: &SaveFlags, own_aor: Option<Bytes>
                             c.socket = Some(socket);
                             c.cflags = cflags;
                             c.touch();
+                            note_device(&mut devices, c);
+                            announce(registrar, &mut announcement, wanted, c.id, &upstream);
                         }
                         (None, expires) => {
                             let live = contacts.iter().filter(|c| c.is_live(now)).count();
@@ -172,6 +182,8 @@ fn process(ctx: &mut Ctx, table: &str, flags: &SaveFlags, own_aor: Option<Bytes>
                             fill(&mut c, wanted, &common, now, expires);
                             c.socket = Some(socket);
                             c.cflags = cflags;
+                            note_device(&mut devices, &c);
+                            announce(registrar, &mut announcement, wanted, c.id, &upstream);
                             contacts.push(c);
                         }
                     }
@@ -188,8 +200,24 @@ fn process(ctx: &mut Ctx, table: &str, flags: &SaveFlags, own_aor: Option<Bytes>
         };
         Ok(list)
     });
-    let list = changed.value?;
+    let mut list = changed.value?;
+    list.extend_from_slice(&announcement);
+    for (id, expires) in devices {
+        location.sleepers.note(id, &table, &key, expires);
+    }
     Ok((changed.queries, list))
+}
+
+fn note_device(devices: &mut Vec<(u64, u64)>, c: &Contact) {
+    if c.flags & PUSH != 0 {
+        devices.push((c.id, c.expires));
+    }
+}
+
+fn announce(registrar: &Registrar, out: &mut Vec<u8>, wanted: &Wanted, id: u64, upstream: &[String]) {
+    if let Some(push) = &registrar.push {
+        push.announce(&wanted.push, id, upstream, out);
+    }
 }
 
 /// Call-ID and CSeq of a binding: a request that is older than what we have is refused; `Ok(false)` is a retransmission
@@ -220,7 +248,24 @@ fn check_order<'a>(
     Ok(true)
 }
 
-fn position(contacts: &Contacts, wanted: &Wanted, common: &Common, mode: i64) -> Option<usize> {
+fn position(
+    contacts: &Contacts,
+    wanted: &Wanted,
+    common: &Common,
+    mode: i64,
+    by_device: Option<&Push>,
+) -> Option<usize> {
+    if let (Some(push), Some(key)) = (by_device, wanted.push.key()) {
+        let parsed =
+            |c: &Contact| Uri::parse(c.uri()).ok().map(|u| (u.param("pn-provider").is_some(), push.key(&u)));
+        let same = |c: &Contact| parsed(c).and_then(|(_, k)| k).is_some_and(|k| k == key);
+        // What the same phone left here when it only asked which services there are.
+        let asked = |c: &Contact| {
+            matches!(parsed(c), Some((true, None))) && push.strip(c.uri()) == push.strip(&wanted.uri)
+        };
+        let found = contacts.iter().position(same);
+        return found.or_else(|| contacts.iter().position(asked));
+    }
     let same_uri = |c: &Contact| {
         c.uri() == &wanted.uri[..]
             || match (Uri::parse(c.uri()), Uri::parse(&wanted.uri)) {
@@ -255,11 +300,20 @@ fn fill(c: &mut Contact, wanted: &Wanted, common: &Common, now: u64, expires: u6
     c.cseq = common.cseq;
     c.methods = common.methods;
     c.q = wanted.q;
+    c.flags = match wanted.push {
+        Kind::Device(_) => c.flags | PUSH,
+        _ => c.flags & !PUSH,
+    };
 }
 
 // Reading the request -------------------------------------------------------------------------------------------------
 
-fn read_contacts(msg: &Message, r: &Registrar, flags: &SaveFlags) -> Result<Request, Refusal> {
+fn read_contacts(
+    msg: &Message,
+    r: &Registrar,
+    flags: &SaveFlags,
+    upstream: &[String],
+) -> Result<Request, Refusal> {
     let default = match msg.header(HeaderId::Expires) {
         Some(_) => msg.expires().map_or(r.default_expires, u64::from),
         None => r.default_expires,
@@ -272,7 +326,7 @@ fn read_contacts(msg: &Message, r: &Registrar, flags: &SaveFlags) -> Result<Requ
             star = true;
             continue;
         }
-        list.push(read_contact(msg, &n, default, r, flags)?);
+        list.push(read_contact(msg, &n, default, r, flags, upstream)?);
         if list.len() > 64 {
             return Err(Refusal::new(400, "Bad Request - Too Many Contacts"));
         }
@@ -291,6 +345,7 @@ fn read_contact(
     default: u64,
     r: &Registrar,
     flags: &SaveFlags,
+    upstream: &[String],
 ) -> Result<Wanted, Refusal> {
     if n.uri.len() > r.max_contact_len {
         return Err(Refusal::new(400, "Bad Request - Contact Too Long"));
@@ -315,7 +370,14 @@ fn read_contact(
         0 => 0,
         d => n.uri.iter().fold(7u64, |h, b| h.wrapping_mul(31).wrapping_add(u64::from(*b))) % (d + 1),
     };
+    let push = match &r.push {
+        Some(p) => p
+            .kind(n.uri, upstream)
+            .map_err(|NotSupported| Refusal::new(555, "Push Notification Service Not Supported"))?,
+        None => Kind::Plain,
+    };
     Ok(Wanted {
+        push,
         uri: msg.slice(n.uri),
         expires: if expires > spread { expires - spread } else { expires },
         q: match n.param("q") {

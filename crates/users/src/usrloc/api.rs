@@ -144,7 +144,23 @@ pub async fn load(kernel: &Arc<Kernel>, name: &str) -> Result<usize, StoreError>
             order(&mut r.contacts, !location.newest_first);
         });
     }
+    super::sleepers::index(location, &table);
     Ok(count)
+}
+
+/// Ask for the refresh of a push contact: raise E_UL_CONTACT_REFRESH. `reason` is `reg-refresh`, or `ini-` or `mid-` and
+/// the method of the request that waits, whose Call-ID is `call_id`.
+pub fn ask_refresh(
+    kernel: &Kernel,
+    worker: Option<usize>,
+    table: &Table,
+    aor: &[u8],
+    contact: &Contact,
+    reason: &str,
+    call_id: &[u8],
+) {
+    let events = kernel.state::<Location>().events;
+    events.refresh(kernel, worker, &table.name, aor, contact, reason, call_id);
 }
 
 /// Remove expired contacts.

@@ -24,6 +24,9 @@ pub enum Field {
 
 const FIELDS: usize = 7;
 
+/// Module flag of a contact that is woken by push (RFC 8599).
+pub const PUSH: u32 = 1 << 4;
+
 /// The texts of a contact before they are packed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Texts<'a> {

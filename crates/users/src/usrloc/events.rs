@@ -1,4 +1,4 @@
-//! The seven events of user location.
+//! The events of user location.
 
 use bytes::Bytes;
 use switchroom_kernel::Kernel;
@@ -41,6 +41,25 @@ pub(super) static EVENTS: &[EventDecl] = &[
     EventDecl { name: "E_UL_CONTACT_INSERT", attrs: CONTACT, help: "A contact was added" },
     EventDecl { name: "E_UL_CONTACT_UPDATE", attrs: CONTACT, help: "A contact was registered again" },
     EventDecl { name: "E_UL_CONTACT_DELETE", attrs: CONTACT, help: "A contact went or expired" },
+    EventDecl {
+        name: "E_UL_CONTACT_REFRESH",
+        attrs: &[
+            "domain",
+            "aor",
+            "uri",
+            "received",
+            "user_agent",
+            "socket",
+            "bflags",
+            "expires",
+            "callid",
+            "attr",
+            "shtag",
+            "reason",
+            "req_callid",
+        ],
+        help: "A push contact must be woken: its binding ends soon, or a request waits for it",
+    },
 ];
 
 /// Their numbers.
@@ -51,6 +70,7 @@ pub struct Ids {
     insert: EventId,
     update: EventId,
     delete: EventId,
+    refresh: EventId,
 }
 
 /// What happened to a contact.
@@ -73,6 +93,7 @@ impl Ids {
             insert: id("E_UL_CONTACT_INSERT"),
             update: id("E_UL_CONTACT_UPDATE"),
             delete: id("E_UL_CONTACT_DELETE"),
+            refresh: id("E_UL_CONTACT_REFRESH"),
         }
     }
 
@@ -128,5 +149,39 @@ impl Ids {
             let text = |t: &[u8]| Value::Str(Bytes::copy_from_slice(t));
             kernel.events.raise(id, vec![text(table.as_bytes()), text(aor)], worker);
         }
+    }
+
+    /// Tell that a push contact must be woken.
+    pub(super) fn refresh(
+        &self,
+        kernel: &Kernel,
+        worker: Option<usize>,
+        table: &str,
+        aor: &[u8],
+        c: &Contact,
+        reason: &str,
+        call_id: &[u8],
+    ) {
+        if !kernel.events.heard(self.refresh) {
+            return;
+        }
+        let text = |t: &[u8]| Value::Str(Bytes::copy_from_slice(t));
+        let socket = c.socket.and_then(|s| kernel.socket(s)).map(|s| s.name()).unwrap_or_default();
+        let values = vec![
+            text(table.as_bytes()),
+            text(aor),
+            text(c.uri()),
+            text(c.text(Field::Received)),
+            text(c.text(Field::UserAgent)),
+            Value::Str(socket.into()),
+            Value::Int(i64::from(c.cflags)),
+            Value::Int(c.expires as i64),
+            text(c.text(Field::CallId)),
+            text(c.text(Field::Attr)),
+            Value::Str(Bytes::new()),
+            text(reason.as_bytes()),
+            text(call_id),
+        ];
+        kernel.events.raise(self.refresh, values, worker);
     }
 }

@@ -9,6 +9,7 @@ mod commands;
 pub mod contact;
 mod events;
 mod functions;
+pub mod sleepers;
 pub mod store;
 pub mod table;
 
@@ -120,6 +121,10 @@ pub struct Location {
     deleted: parking_lot::Mutex<Vec<(String, u64)>>,
     load: bool,
     events: events::Ids,
+    /// Contacts that are woken by push.
+    pub sleepers: sleepers::Sleepers,
+    /// Bindings of push contacts are refreshed in time (`contact_refresh_timer`).
+    pub refresh_in_time: bool,
 }
 
 fn open(o: &mut Opening<'_>) -> Result<(), String> {
@@ -151,6 +156,8 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
         deleted: parking_lot::Mutex::default(),
         load,
         events: events::Ids::find(o.kernel),
+        sleepers: Default::default(),
+        refresh_in_time: o.on("contact_refresh_timer"),
     };
     o.provide(location);
     let location = o.kernel.share::<Location>().ok_or("location was not kept")?;
@@ -210,6 +217,9 @@ fn live(kernel: &Arc<Kernel>) {
             }
         }
     }
+    kernel.every(Duration::from_secs(1), |kernel| async move {
+        kernel.state::<Location>().sleepers.tick(&kernel, kernel.unix());
+    });
     kernel.every(location.interval, |kernel| async move {
         api::sweep(&kernel);
         api::flush(&kernel).await;

@@ -1,8 +1,6 @@
 //! Scripts in, outcome out: authentication, aliases, domains and message editing through the whole house.
 
-mod support;
-
-use support::House;
+use crate::support::House;
 use switchroom_kernel::commands;
 use switchroom_kernel::open::block_on;
 use switchroom_kernel::ports::store::{SqlValue, StoreError};

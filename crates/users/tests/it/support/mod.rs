@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,8 @@ use switchroom_kernel::module::Module;
 use switchroom_kernel::open::Opening;
 use switchroom_kernel::ports::absent::Absent;
 use switchroom_kernel::ports::net::{
-    BoxFuture, Clock, ConnId, Handler, ListenSocket, Net, Outgoing, Packet, Proto, SocketId,
+    BoxFuture, Clock, ConnId, Handler, ListenSocket, Mail, Net, Outgoing, Packet, Post, Proto, SocketId,
+    Spawn,
 };
 use switchroom_kernel::ports::store::{
     Dialect, Query, Rows, SqlValue, Store, StoreDriver, StoreError, StoreOptions,
@@ -34,6 +35,8 @@ pub struct House {
     shard: Rc<Shard>,
     sent: Rc<RefCell<VecDeque<String>>>,
     clock: Arc<StillClock>,
+    mailbox: Arc<Mailbox>,
+    tasks: Arc<Tasks>,
 }
 
 impl House {
@@ -47,11 +50,12 @@ impl House {
             let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
             panic!("{}", lines.join("\n"))
         });
-        let clock = Arc::new(StillClock { unix: AtomicU64::new(1_000_000), started: Instant::now() });
+        let clock = Arc::new(StillClock { ms: Arc::default(), started: Instant::now() });
+        let tasks = Arc::new(Tasks::default());
         let nothing = Arc::new(Absent);
         let drivers = Drivers {
             clock: clock.clone(),
-            spawn: nothing.clone(),
+            spawn: tasks.clone(),
             resolver: nothing.clone(),
             http: nothing.clone(),
             web: nothing.clone(),
@@ -74,24 +78,68 @@ impl House {
             tos: None,
         }]));
         let kernel = Arc::new(kernel);
+        let mailbox = Arc::new(Mailbox::default());
+        kernel.set_post(mailbox.clone());
+        for module in &kernel.registry.modules {
+            if let Some(live) = module.live {
+                live(&kernel);
+            }
+        }
+        switchroom_calls::core::events::subscribe_routes(&kernel);
         let sent = Rc::default();
         let net = Wire { sent: Rc::clone(&sent), clock: clock.clone() };
         let shard = Shard::new(kernel.clone(), 0, Rc::new(net));
-        House { kernel, shard, sent, clock }
+        House { kernel, shard, sent, clock, mailbox, tasks }
     }
 
     /// Hand in a message and do all that follows from it; gives what was sent, in order.
     pub fn take(&self, message: &str) -> Vec<String> {
+        self.put(message);
+        self.settle()
+    }
+
+    /// Hand in a message, and leave what was posted to the worker in its mailbox.
+    pub fn put(&self, message: &str) {
         self.shard.packet(Packet {
             data: message.to_owned().into(),
             socket: SocketId(0),
             peer: ([127, 0, 0, 1], 5070).into(),
             conn: None,
         });
+    }
+
+    /// Do all that is waiting to be done at this moment; gives what was sent, in order.
+    pub fn settle(&self) -> Vec<String> {
         for _ in 0..20 {
+            self.tasks.poll();
+            self.deliver_mail();
             self.shard.poll_waits(&mut Context::from_waker(Waker::noop()));
         }
         self.sent.borrow_mut().drain(..).collect()
+    }
+
+    /// Do what was posted to the worker.
+    pub fn deliver_mail(&self) {
+        loop {
+            let mail = self.mailbox.0.lock().unwrap().pop_front();
+            let Some(mail) = mail else { return };
+            self.shard.mail(mail);
+        }
+    }
+
+    /// Timers of the worker up to now.
+    pub fn tick(&self) {
+        self.shard.tick(self.clock.now());
+    }
+
+    /// Tasks of the modules that are due.
+    pub fn run_tasks(&self) {
+        self.tasks.poll();
+    }
+
+    /// A statistic.
+    pub fn stat(&self, name: &str) -> i64 {
+        self.kernel.stats.get(name).unwrap_or_else(|| panic!("no statistic {name}"))
     }
 
     /// The same where exactly one message, 100 aside, is expected.
@@ -103,26 +151,70 @@ impl House {
         sent.remove(0)
     }
 
+    /// Let time pass; nothing is done in it.
+    pub fn pass_ms(&self, ms: u64) {
+        self.clock.ms.fetch_add(ms, Ordering::Relaxed);
+    }
+
     /// Let time pass.
     pub fn pass(&self, seconds: u64) {
-        self.clock.unix.fetch_add(seconds, Ordering::Relaxed);
+        self.pass_ms(seconds * 1000);
     }
 }
 
 struct StillClock {
-    unix: AtomicU64,
+    ms: Arc<AtomicU64>,
     started: Instant,
 }
 
 impl Clock for StillClock {
     fn now(&self) -> Instant {
-        self.started + Duration::from_secs(self.unix.load(Ordering::Relaxed) - 1_000_000)
+        self.started + Duration::from_millis(self.ms.load(Ordering::Relaxed))
     }
     fn unix(&self) -> Duration {
-        Duration::from_secs(self.unix.load(Ordering::Relaxed))
+        Duration::from_millis(1_000_000_000 + self.ms.load(Ordering::Relaxed))
     }
-    fn sleep(&self, _: Duration) -> BoxFuture<()> {
-        Box::pin(std::future::pending())
+    fn sleep(&self, after: Duration) -> BoxFuture<()> {
+        let (ms, until) = (self.ms.clone(), self.ms.load(Ordering::Relaxed) + after.as_millis() as u64);
+        Box::pin(std::future::poll_fn(move |_| match ms.load(Ordering::Relaxed) >= until {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }))
+    }
+}
+
+/// Tasks of modules; polled by the test.
+#[derive(Default)]
+struct Tasks(Mutex<Vec<BoxFuture<()>>>);
+
+impl Tasks {
+    fn poll(&self) {
+        // A task may start others.
+        let mut all = std::mem::take(&mut *self.0.lock().unwrap());
+        all.retain_mut(|t| t.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        let mut held = self.0.lock().unwrap();
+        all.append(&mut held);
+        *held = all;
+    }
+}
+
+impl Spawn for Tasks {
+    fn spawn(&self, future: BoxFuture<()>) {
+        self.0.lock().unwrap().push(future);
+    }
+}
+
+/// The only worker's mailbox.
+#[derive(Default)]
+struct Mailbox(Mutex<VecDeque<Mail>>);
+
+impl Post for Mailbox {
+    fn workers(&self) -> usize {
+        1
+    }
+    fn post(&self, _: usize, mail: Mail) -> Result<(), Mail> {
+        self.0.lock().unwrap().push_back(mail);
+        Ok(())
     }
 }
 
