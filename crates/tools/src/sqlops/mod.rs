@@ -105,7 +105,6 @@ pub static MODULE: Module = Module {
             plain::push_to,
             "Older scripts: `$ru = $avp(x)`",
         ),
-        Function::new("avp_print", &[""], "*", plain::print, "Write all AVPs to the log"),
     ],
     open,
     ..Module::EMPTY

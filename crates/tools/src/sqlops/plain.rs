@@ -374,16 +374,6 @@ fn pushed(ctx: &mut Ctx, to: &str, from: &str) -> Done {
     Ok(any)
 }
 
-/// `avp_print()`
-pub(super) fn print(c: &mut Call<'_>) -> Flow {
-    let names = &c.ctx.shard.kernel.registry.names;
-    for (name, value) in c.ctx.avps.iter() {
-        let text = value.to_bytes().unwrap_or_default();
-        tracing::info!("$avp({}) = {}", names.text(name), String::from_utf8_lossy(&text));
-    }
-    TRUE
-}
-
 /// The value of any variable.
 fn variable(ctx: &mut Ctx, text: &str) -> Result<Value, String> {
     let shard = ctx.shard.clone();
