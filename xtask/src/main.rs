@@ -1,7 +1,8 @@
-//! Tasks of the house: `cargo xtask tidy | test | bench`.
+//! Tasks of the house: `cargo xtask tidy | test | bench | coverage`.
 //!
 //! It knows nothing of the program itself; it only runs cargo, installs what tests need and reads the tree.
 
+mod coverage;
 mod packages;
 mod run;
 mod tidy;
@@ -15,6 +16,7 @@ cargo xtask COMMAND
   tidy    check the rules of the house that the compiler does not know
   test    install what the tests need, then check formatting, lints and rules, and run every test
   bench   run the benchmarks
+  coverage   what is there of the functions, parameters and variables of OpenSIPS
 ";
 
 fn main() -> ExitCode {
@@ -22,6 +24,7 @@ fn main() -> ExitCode {
     let done = match std::env::args().nth(1).as_deref() {
         Some("tidy") => tidy::check(&root),
         Some("test") => run::test(&root),
+        Some("coverage") => coverage::report(&root),
         Some("bench") => run::bench(&root),
         Some("help" | "--help" | "-h") => {
             print!("{HELP}");

@@ -1,5 +1,7 @@
 //! The session machine: the table of SMPP 5.0 §2.4 row by row, its timers, its windows, and any sequence of PDUs.
 
+#![allow(clippy::disallowed_methods, reason = "an Instant can only be had from the clock")]
+
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;

@@ -10,8 +10,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use switchroom_script::Value;
 use switchroom_script::names::{Prepared, RouteType};
-use switchroom_script::vm::VarAccess;
-use switchroom_script::vm::{Arg, Args, AssignOp, CallMode, Index};
+use switchroom_script::vm::{Arg, Args, AssignOp, CallMode, Index, TraceStep, VarAccess};
 use switchroom_wire::sip::{Edits, Message};
 
 use crate::avp::Avps;
@@ -167,13 +166,22 @@ pub struct Ctx {
     pub log_level: (Option<i64>, Option<i64>),
     /// Whether a request that modules made up is being processed (event, timer, startup routes).
     pub dummy: bool,
+    /// Who is told of each step of the script; `None` most of the time.
+    pub trace: Option<Rc<dyn Tracer>>,
     /// State that modules keep for the time of the processing.
     notes: Notes,
+}
+
+/// Is told of each step of a script, after it was done.
+pub trait Tracer {
+    /// One step on the message in `ctx`.
+    fn step(&self, ctx: &mut Ctx, step: &TraceStep<'_>);
 }
 
 impl Ctx {
     /// A fresh context for a received message.
     pub fn new(shard: Rc<Shard>, msg: Rc<Message>, received: Received, route: RouteType) -> Box<Ctx> {
+        let trace = shard.tracer.borrow().clone();
         Box::new(Ctx {
             shard,
             msg,
@@ -195,6 +203,7 @@ impl Ctx {
             error: ErrorInfo::default(),
             log_level: (None, None),
             dummy: false,
+            trace,
             notes: SmallVec::new(),
         })
     }

@@ -31,16 +31,33 @@ pub trait Subscriber: Send + Sync {
     fn describe(&self) -> String;
 }
 
+/// Makes subscribers of one kind of address: `udp:host:port`, `http:host/path`.
+pub trait EventTransport: Send + Sync {
+    /// A subscriber for what stands behind the first colon of `socket`.
+    fn subscriber(&self, socket: &str) -> Result<Arc<dyn Subscriber>, String>;
+}
+
+/// How many may listen to one event.
+const MAX_SUBSCRIBERS: usize = 10_000;
+
 struct Published {
     name: Arc<str>,
     attrs: Vec<Arc<str>>,
-    subscribers: Vec<(u64, Arc<dyn Subscriber>)>,
+    subscribers: Vec<Subscribed>,
     live: Arc<AtomicUsize>,
+}
+
+struct Subscribed {
+    serial: u64,
+    who: Arc<dyn Subscriber>,
+    /// Seconds since the epoch.
+    expires: Option<u64>,
 }
 
 /// All events of the process.
 #[derive(Default)]
 pub struct Events {
+    transports: RwLock<HashMap<String, Arc<dyn EventTransport>>>,
     inner: RwLock<Inner>,
     serial: AtomicU64,
 }
@@ -108,7 +125,7 @@ impl Events {
             if p.subscribers.is_empty() {
                 return;
             }
-            (p.name.clone(), p.subscribers.iter().map(|(_, s)| s.clone()).collect::<Vec<_>>())
+            (p.name.clone(), p.subscribers.iter().map(|s| s.who.clone()).collect::<Vec<_>>())
         };
         let event = Arc::new(Event { id, name, attrs });
         for s in subscribers {
@@ -120,16 +137,65 @@ impl Events {
     pub fn subscribe(&self, id: EventId, who: Arc<dyn Subscriber>) -> u64 {
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         if let Some(p) = self.inner.write().list.get_mut(id.0 as usize) {
-            p.subscribers.push((serial, who));
+            p.subscribers.push(Subscribed { serial, who, expires: None });
             p.live.store(p.subscribers.len(), Ordering::Relaxed);
         }
         serial
     }
 
+    /// Offer a kind of address to subscribers: `udp`, `unix`, `http`.
+    pub fn add_transport(&self, scheme: &str, transport: Arc<dyn EventTransport>) {
+        self.transports.write().insert(scheme.to_owned(), transport);
+    }
+
+    /// Subscribe an address (`scheme:rest`) until `expires`, in seconds since the epoch. The same address again is
+    /// renewed.
+    pub fn subscribe_address(&self, id: EventId, socket: &str, expires: Option<u64>) -> Result<(), String> {
+        let (scheme, rest) = socket
+            .split_once(':')
+            .ok_or_else(|| format!("\"{socket}\" is no address such as udp:host:port"))?;
+        let Some(transport) = self.transports.read().get(scheme).cloned() else {
+            let known: Vec<String> = self.transports.read().keys().cloned().collect();
+            return Err(format!(
+                "no loaded module sends events to `{scheme}`; there are: {}",
+                known.join(", ")
+            ));
+        };
+        let who = transport.subscriber(rest)?;
+        let name = who.describe();
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        let mut inner = self.inner.write();
+        let Some(p) = inner.list.get_mut(id.0 as usize) else { return Err("no such event".into()) };
+        if let Some(known) =
+            p.subscribers.iter_mut().find(|s| s.expires.is_some() && s.who.describe() == name)
+        {
+            known.expires = expires;
+            return Ok(());
+        }
+        if p.subscribers.len() >= MAX_SUBSCRIBERS {
+            return Err(format!("more than {MAX_SUBSCRIBERS} subscribers"));
+        }
+        p.subscribers.push(Subscribed { serial, who, expires });
+        p.live.store(p.subscribers.len(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Forget subscribers whose time is over.
+    pub fn expire(&self, now: u64) {
+        let due = |p: &Published| p.subscribers.iter().any(|s| s.expires.is_some_and(|e| e <= now));
+        if !self.inner.read().list.iter().any(due) {
+            return;
+        }
+        for p in &mut self.inner.write().list {
+            p.subscribers.retain(|s| s.expires.is_none_or(|e| e > now));
+            p.live.store(p.subscribers.len(), Ordering::Relaxed);
+        }
+    }
+
     /// Remove a subscriber.
     pub fn unsubscribe(&self, id: EventId, serial: u64) {
         if let Some(p) = self.inner.write().list.get_mut(id.0 as usize) {
-            p.subscribers.retain(|(s, _)| *s != serial);
+            p.subscribers.retain(|s| s.serial != serial);
             p.live.store(p.subscribers.len(), Ordering::Relaxed);
         }
     }
@@ -139,7 +205,7 @@ impl Events {
         let inner = self.inner.read();
         let rows = inner.list.iter().enumerate();
         rows.map(|(i, p)| {
-            let subs = p.subscribers.iter().map(|(_, s)| s.describe()).collect();
+            let subs = p.subscribers.iter().map(|s| s.who.describe()).collect();
             (EventId(i as u32), p.name.clone(), p.attrs.clone(), subs)
         })
         .collect()

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use switchroom_script::Program;
+use switchroom_script::parse::ast::BlacklistDef;
 
 use crate::context::Ctx;
 use crate::events::Events;
@@ -24,6 +25,7 @@ use crate::registry::Registry;
 use crate::settings::Settings;
 use crate::shard::Shard;
 use crate::stats::Stats;
+use crate::status::StatusReports;
 use crate::trace::Trace;
 
 /// The drivers a house is built on.
@@ -100,6 +102,8 @@ pub struct Kernel {
     pub events: Arc<Events>,
     /// What happened to calls, when somebody wants to know.
     pub trace: Trace,
+    /// What parts of the house say about their readiness.
+    pub status: StatusReports,
     /// Drivers.
     pub drivers: Drivers,
     /// Hooks.
@@ -116,6 +120,8 @@ pub struct Kernel {
     pub program: ArcSwap<Program>,
     /// Hosts that are us, besides the sockets themselves.
     pub aliases: Vec<Alias>,
+    /// Destinations that the script forbids (`dst_blacklist`).
+    pub blacklists: Vec<BlacklistDef>,
     /// Options for database drivers, by scheme.
     pub store_options: HashMap<String, StoreOptions>,
     /// `-o name=value` of the command line, for `$argv(name)`.
@@ -168,11 +174,13 @@ impl Kernel {
             stats: Arc::new(Stats::new(workers)),
             trace: Trace::new(workers),
             events,
+            status: StatusReports::default(),
             drivers,
             hooks,
             workers,
             program: ArcSwap::new(program),
             aliases: Vec::new(),
+            blacklists: Vec::new(),
             store_options: HashMap::new(),
             arguments: Vec::new(),
             sockets: OnceLock::new(),

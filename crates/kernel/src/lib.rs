@@ -20,6 +20,7 @@ pub mod run;
 pub mod settings;
 pub mod shard;
 pub mod stats;
+pub mod status;
 pub mod trace;
 
 pub use context::{Call, Ctx, FALSE, Flow, TRUE, wait};

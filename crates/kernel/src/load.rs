@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use switchroom_script::diag::{self, Diagnostic, Severity};
-use switchroom_script::parse::ast::{Ast, GlobalValue, ParamValue, SocketDef};
+use switchroom_script::parse::ast::{Ast, BlacklistDef, GlobalValue, ParamValue, SocketDef};
 use switchroom_script::source::Span;
 use switchroom_script::{DiskLoader, Loader, Program};
 
@@ -32,6 +32,8 @@ pub struct Loaded {
     pub sockets: Vec<SocketDef>,
     /// Aliases as written.
     pub aliases: Vec<Alias>,
+    /// Destination blacklists as written.
+    pub blacklists: Vec<BlacklistDef>,
     /// What deserves a look.
     pub warnings: Vec<Diagnostic>,
 }
@@ -62,6 +64,7 @@ impl Source {
                     message,
                     help: None,
                     source_line: String::new(),
+                    fix: None,
                 }]
             }),
         }
@@ -82,8 +85,9 @@ pub fn load(
     let params = checker.params(&modules);
     let sockets = checker.sockets();
     let aliases = checker.aliases();
+    let blacklists = checker.blacklists();
     let mut diags = checker.diags;
-    let registry = Registry::new(modules);
+    let registry = Registry::new(modules).among(catalogue);
     // Flags keep the bits that their order of appearance gives them, so routes are compiled before modules open.
     let program = match switchroom_script::compile(&ast, &registry) {
         Ok((program, warnings)) => {
@@ -101,10 +105,15 @@ pub fn load(
             let mut limits = program.limits();
             limits.while_rounds = settings.int("max_while_loops").clamp(1, i64::from(u32::MAX)) as u32;
             program.set_limits(limits);
-            Ok(Loaded { registry, program, settings, params, sockets, aliases, warnings: diags })
+            Ok(Loaded { registry, program, settings, params, sockets, aliases, blacklists, warnings: diags })
         }
         _ => Err(diags),
     }
+}
+
+/// What works in a script but deserves a look; errors in it are left to [`load`].
+pub fn lint(source: &Source) -> Vec<Diagnostic> {
+    source.parse().map_or_else(|_| Vec::new(), |(ast, _)| switchroom_script::lint::lint(&ast))
 }
 
 /// Read only the routes again, against modules that run already (`reload_routes`).
@@ -126,6 +135,13 @@ pub fn reload(source: &Source, registry: &Registry) -> Result<(Program, Vec<Diag
     }
 }
 
+/// Modules of older releases whose work is done without any.
+const GONE: [(&str, &str); 3] = [
+    ("event_route", "an `event_route` needs no module"),
+    ("xlog", "`xlog()` needs no module"),
+    ("print", "it only ever was an example"),
+];
+
 struct Checker<'a> {
     ast: &'a Ast,
     catalogue: &'a [&'static Module],
@@ -139,6 +155,13 @@ impl Checker<'_> {
             Some(help) => d.help(help),
             None => d,
         });
+    }
+
+    /// A warning with the text that replaces a piece.
+    fn say_fix(&mut self, span: Span, message: String, help: Option<String>, at: Span, text: String) {
+        let mut d = self.ast.sources.diag(Severity::Warning, span, message);
+        d.help = help;
+        self.diags.push(d.fixed_by(self.ast.sources.fix(at, text)));
     }
 
     fn settings(&mut self) -> Settings {
@@ -180,11 +203,27 @@ impl Checker<'_> {
                 Some(m) => {
                     if m.name != line.name {
                         let text = format!("module `{}` is called `{}` today", line.name, m.name);
-                        self.say(Severity::Warning, line.span, text, None);
+                        let file = line.path.rsplit('/').next().unwrap_or_default();
+                        let folder = line.path.strip_suffix(file).unwrap_or_default();
+                        let end = if file.ends_with(".so") { ".so" } else { "" };
+                        let new = format!("\"{folder}{}{end}\"", m.name);
+                        self.say_fix(
+                            line.span,
+                            text,
+                            Some(format!("write loadmodule {new}")),
+                            line.span,
+                            new,
+                        );
                     }
                     if !wanted.iter().any(|(w, _)| w.name == m.name) {
                         wanted.push((m, Some(line.span)));
                     }
+                }
+                None if GONE.iter().any(|(name, _)| *name == line.name) => {
+                    let why =
+                        GONE.iter().find(|(name, _)| *name == line.name).map(|(_, why)| (*why).to_owned());
+                    let text = format!("module `{}` is not needed any more", line.name);
+                    self.say_fix(line.span, text, why, line.whole, String::new());
                 }
                 None => {
                     let help = diag::did_you_mean(&line.name, self.catalogue.iter().map(|m| m.name));
@@ -218,6 +257,11 @@ impl Checker<'_> {
         for line in &self.ast.params {
             let named = |m: &Module| line.is_for(m.name) || m.old_names.iter().any(|o| line.is_for(o));
             let meant: Vec<&'static Module> = modules.iter().copied().filter(|m| named(m)).collect();
+            if meant.is_empty() && GONE.iter().any(|(name, _)| *name == line.module) {
+                let text = format!("module `{}` is not needed any more", line.module);
+                self.say_fix(line.module_span, text, None, line.whole, String::new());
+                continue;
+            }
             if meant.is_empty() {
                 let exists = self.catalogue.iter().any(|m| named(m));
                 let (text, help) = match exists {
@@ -233,6 +277,12 @@ impl Checker<'_> {
                 self.say(Severity::Error, line.module_span, text, help);
                 continue;
             }
+            if let [m] = meant[..]
+                && m.old_names.contains(&line.module.as_str())
+            {
+                let text = format!("module `{}` is called `{}` today", line.module, m.name);
+                self.say_fix(line.module_span, text, None, line.module_span, format!("\"{}\"", m.name));
+            }
             for m in meant {
                 let value = match &line.value {
                     ParamValue::Int(i) => Setting::Int(*i),
@@ -241,7 +291,21 @@ impl Checker<'_> {
                 let (name, value) = match self.param(m, &line.name, value) {
                     Ok(Accepted { name, value, warning }) => {
                         if let Some(warning) = warning {
-                            self.say(Severity::Warning, line.span, warning, None);
+                            let new = name.clone();
+                            if new.is_empty() {
+                                self.say_fix(line.span, warning, None, line.whole, String::new());
+                            } else if new != line.name {
+                                self.say_fix(line.span, warning, None, line.span, format!("\"{new}\""));
+                            } else {
+                                let text = match &value {
+                                    Setting::Int(i) => i.to_string(),
+                                    Setting::Str(s) => format!("\"{s}\""),
+                                };
+                                self.say_fix(line.value_span, warning, None, line.value_span, text);
+                            }
+                        }
+                        if name.is_empty() {
+                            continue;
                         }
                         (name, value)
                     }
@@ -299,9 +363,6 @@ impl Checker<'_> {
         let mut sockets = Vec::new();
         for g in &self.ast.globals {
             let GlobalValue::Socket(def) = &g.value else { continue };
-            if g.name == "listen" {
-                self.say(Severity::Warning, g.span, "`listen` is called `socket` today", None);
-            }
             let proto = def.proto.as_deref().unwrap_or("udp");
             if Proto::parse(proto).is_none() {
                 let text = format!("transport `{proto}` is not available");
@@ -312,6 +373,14 @@ impl Checker<'_> {
             sockets.push(def.clone());
         }
         sockets
+    }
+
+    fn blacklists(&self) -> Vec<BlacklistDef> {
+        let defs = self.ast.globals.iter().filter_map(|g| match &g.value {
+            GlobalValue::Blacklist(def) => Some(def.clone()),
+            _ => None,
+        });
+        defs.collect()
     }
 
     fn aliases(&mut self) -> Vec<Alias> {

@@ -35,6 +35,8 @@ pub struct Registry {
     variables: Vec<&'static Variable>,
     variable_ids: HashMap<&'static str, (u32, Option<&'static str>)>,
     commands: HashMap<&'static str, &'static Command>,
+    /// All modules there are, to say which one has a name that is missing.
+    catalogue: Vec<&'static Module>,
     call_sites: Mutex<Vec<(&'static str, Vec<StaticArg>)>>,
 }
 
@@ -50,6 +52,7 @@ impl Registry {
             variables: Vec::new(),
             variable_ids: HashMap::new(),
             commands: HashMap::new(),
+            catalogue: Vec::new(),
             call_sites: Mutex::default(),
         };
         for module in r.modules.clone() {
@@ -79,6 +82,13 @@ impl Registry {
             }
         }
         r
+    }
+
+    /// The same, knowing what modules there are besides those that are loaded.
+    #[must_use]
+    pub fn among(mut self, catalogue: &[&'static Module]) -> Registry {
+        self.catalogue = catalogue.to_vec();
+        self
     }
 
     /// Names exported more than once, for the house's own tests.
@@ -244,6 +254,20 @@ impl ScriptNames for Registry {
     fn transformation(&self, name: &str) -> Option<TransformFn> {
         let found = self.modules.iter().flat_map(|m| m.transformations).find(|t| t.name == name)?;
         Some(Arc::new(found.run))
+    }
+
+    fn elsewhere(&self, name: &str) -> Option<String> {
+        let exports = |m: &&&'static Module| match name.strip_prefix('$') {
+            Some(var) => m.variables.iter().any(|v| v.name == var || v.also.contains(&var)),
+            None => m.functions.iter().any(|f| f.name == name || f.old_names.contains(&name)),
+        };
+        if let Some(m) = self.catalogue.iter().find(exports) {
+            return Some(format!("it is in the module `{}`: write loadmodule \"{}.so\"", m.name, m.name));
+        }
+        let all = self.catalogue.iter().flat_map(|m| m.functions.iter().map(|f| f.name));
+        let near = switchroom_script::diag::nearest(name, all)?;
+        let m = self.catalogue.iter().find(|m| m.functions.iter().any(|f| f.name == near))?;
+        Some(format!("did you mean `{near}()` of the module `{}`, which is not loaded?", m.name))
     }
 
     fn all_functions(&self) -> Vec<String> {

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use switchroom_script::names::{Prepared, RouteType};
 use switchroom_script::vm::{
-    Args, AssignOp, CallMode, Finished, Frame, Host, How, LaunchJob, Outcome, Position, Step, VarAccess,
+    Args, AssignOp, CallMode, Finished, Frame, Host, How, LaunchJob, Outcome, Position, Step, TraceStep,
+    VarAccess,
 };
 use switchroom_script::{Program, RouteId, Template, Value};
 
@@ -33,19 +34,13 @@ pub fn run_frame(ctx: Box<Ctx>, frame: Frame, then: Then) {
     drive(ctx, frame, then);
 }
 
-/// Run a route in the middle of a function's work, such as a branch_route inside `t_relay()`, and go on with `then` when it
-/// has ended. Where the route waits, the function waits.
-pub fn run_within<F>(ctx: &mut Ctx, program: &Arc<Program>, route: RouteId, then: F) -> Flow
-where
-    F: FnOnce(&mut Ctx, Outcome) -> Flow + 'static,
-{
-    within(ctx, Frame::new(program, route), then)
-}
-
-fn within<F>(ctx: &mut Ctx, mut frame: Frame, then: F) -> Flow
-where
-    F: FnOnce(&mut Ctx, Outcome) -> Flow + 'static,
-{
+/// Run a route in the middle of a function's own work (a branch route inside `t_relay()`), then go on with `then`. When
+/// the route waits, so does the function.
+pub fn run_within(
+    ctx: &mut Ctx,
+    mut frame: Frame,
+    then: impl FnOnce(&mut Ctx, Outcome) -> Flow + 'static,
+) -> Flow {
     match frame.run(&mut View { ctx }) {
         Step::Done(outcome) => {
             ctx.dropped |= outcome.how == How::Drop;
@@ -55,56 +50,51 @@ where
             tracing::error!(target: "script", "{error}");
             then(ctx, ABORTED)
         }
-        Step::Wait(wait) => within_later(wait, frame, then),
-        Step::Async { .. } => {
-            tracing::error!(target: "script", "async() ends a route, and this one belongs to a function that goes on; call the function without it");
-            then(ctx, ABORTED)
+        Step::Wait(wait) => Flow::Wait(Box::pin(async move {
+            let resume = wait.await;
+            Resume::new(move |ctx| {
+                let flow = resume.run(ctx);
+                within_resumed(ctx, frame, flow, then)
+            })
+        })),
+        Step::Async { wait, resume: route, timeout } => {
+            let wait = with_timeout(wait, &ctx.shard, timeout);
+            let frame = Frame::new(frame.program(), route);
+            Flow::Wait(Box::pin(async move {
+                let resume = wait.await;
+                Resume::new(move |ctx| {
+                    let flow = resume.run(ctx);
+                    let code = match poll_once(ctx, flow) {
+                        Flow::Value(v) => v,
+                        Flow::Exit | Flow::Drop => 0,
+                        wait @ Flow::Wait(_) => return within_resumed(ctx, frame, wait, then),
+                    };
+                    run_within(ctx, frame.with_code(code), then)
+                })
+            }))
         }
     }
 }
 
-fn within_later<F>(wait: Wait, mut frame: Frame, then: F) -> Flow
-where
-    F: FnOnce(&mut Ctx, Outcome) -> Flow + 'static,
-{
-    Flow::Wait(Box::pin(async move {
-        let resume = wait.await;
-        Resume::new(move |ctx| {
-            let flow = resume.run(ctx);
-            match finish(ctx, flow) {
-                Ok(finished) => {
-                    frame.resume(finished);
-                    within(ctx, frame, then)
-                }
-                Err(wait) => within_later(wait, frame, then),
-            }
-        })
-    }))
-}
-
-/// Run a route that only looks at a message, such as tm's `local_reply_route`, at once. A function that would have to wait
-/// gives -1 there, and the log says so.
-pub fn run_now(ctx: &mut Ctx, program: &Arc<Program>, route: RouteId) -> Outcome {
-    let mut frame = Frame::new(program, route);
-    loop {
-        match frame.run(&mut View { ctx }) {
-            Step::Done(outcome) => {
-                ctx.dropped |= outcome.how == How::Drop;
-                return outcome;
-            }
-            Step::Failed(error) => {
-                tracing::error!(target: "script", "{error}");
-                return ABORTED;
-            }
-            Step::Wait(_) => {
-                tracing::error!(target: "script", "a function that waits was called where the route cannot wait");
-                frame.resume(Finished::Value(-1));
-            }
-            Step::Async { .. } => {
-                tracing::error!(target: "script", "async() was used where the route cannot wait");
-                return ABORTED;
-            }
+/// A function inside such a route is done, or waits for something more.
+fn within_resumed(
+    ctx: &mut Ctx,
+    mut frame: Frame,
+    flow: Flow,
+    then: impl FnOnce(&mut Ctx, Outcome) -> Flow + 'static,
+) -> Flow {
+    match finish(ctx, flow) {
+        Ok(finished) => {
+            frame.resume(finished);
+            run_within(ctx, frame, then)
         }
+        Err(wait) => Flow::Wait(Box::pin(async move {
+            let resume = wait.await;
+            Resume::new(move |ctx| {
+                let flow = resume.run(ctx);
+                within_resumed(ctx, frame, flow, then)
+            })
+        })),
     }
 }
 
@@ -278,6 +268,16 @@ impl Host for View<'_> {
 
     fn error(&mut self, at: Position<'_>, text: &str) {
         tracing::warn!(target: "script", "{at}: {text}");
+    }
+
+    fn tracing(&self) -> bool {
+        self.ctx.trace.is_some()
+    }
+
+    fn step(&mut self, step: &TraceStep<'_>) {
+        if let Some(tracer) = self.ctx.trace.clone() {
+            tracer.step(self.ctx, step);
+        }
     }
 
     fn expand(&mut self, text: &[u8]) -> Value {

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use futures_util::stream::{FuturesUnordered, Stream};
 use switchroom_script::Value;
 
+use crate::context::Tracer;
 use crate::kernel::Kernel;
 use crate::ports::net::{ConnId, Handler, Mail, Net, Packet, SendError, SocketId};
 use crate::stats::StatId;
@@ -40,6 +41,8 @@ pub struct Shard {
     pub net: Rc<dyn Net>,
     /// `$var(...)` by interned name; they live as long as the worker and are not reset between messages.
     pub vars: RefCell<HashMap<u32, Value>>,
+    /// Traces the script of every message; set by tools that show a script at work.
+    pub tracer: RefCell<Option<Rc<dyn Tracer>>>,
     parts: HashMap<TypeId, Box<dyn Any>>,
     waits: RefCell<FuturesUnordered<Waiting>>,
     new_waits: RefCell<Vec<Waiting>>,
@@ -58,6 +61,7 @@ impl Shard {
             worker,
             net,
             vars: RefCell::default(),
+            tracer: RefCell::default(),
             waits: RefCell::default(),
             new_waits: RefCell::default(),
             waiting: Cell::new(0),

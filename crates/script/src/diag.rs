@@ -12,6 +12,19 @@ pub enum Severity {
     Warning,
 }
 
+/// A change of the text that sets a warning right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fix {
+    /// Line of the file, from 1.
+    pub line: u32,
+    /// Column in bytes, from 1.
+    pub column: u32,
+    /// Bytes to replace; 0 to insert. They may reach over the end of the line.
+    pub length: u32,
+    /// What to write there.
+    pub text: String,
+}
+
 /// One error or warning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
@@ -31,6 +44,8 @@ pub struct Diagnostic {
     pub help: Option<String>,
     /// The line it is about.
     pub source_line: String,
+    /// How to set it right without thinking; only where the meaning stays the same.
+    pub fix: Option<Fix>,
 }
 
 impl Diagnostic {
@@ -38,6 +53,13 @@ impl Diagnostic {
     #[must_use]
     pub fn help(mut self, text: impl Into<String>) -> Self {
         self.help = Some(text.into());
+        self
+    }
+
+    /// The same with a change that sets it right.
+    #[must_use]
+    pub fn fixed_by(mut self, fix: Fix) -> Self {
+        self.fix = Some(fix);
         self
     }
 
@@ -78,6 +100,37 @@ pub fn sort(diags: &mut Vec<Diagnostic>) {
     diags.dedup();
 }
 
+/// Applies the fixes of `diags` for the file `name` to its text; what overlaps waits for the next time. Answers the new
+/// text and how many were applied.
+pub fn apply_fixes(name: &str, text: &[u8], diags: &[Diagnostic]) -> (Vec<u8>, usize) {
+    let starts: Vec<usize> =
+        std::iter::once(0).chain(memchr::memchr_iter(b'\n', text).map(|i| i + 1)).collect();
+    let mut edits: Vec<(usize, usize, &str)> = diags
+        .iter()
+        .filter(|d| &*d.file == name)
+        .filter_map(|d| d.fix.as_ref())
+        .filter_map(|f| {
+            let start = starts.get(f.line as usize - 1)? + f.column as usize - 1;
+            let end = start + f.length as usize;
+            (end <= text.len()).then_some((start, end, f.text.as_str()))
+        })
+        .collect();
+    edits.sort();
+    edits.dedup();
+    let (mut out, mut at, mut done) = (Vec::with_capacity(text.len()), 0, 0);
+    for (start, end, new) in edits {
+        if start < at {
+            continue;
+        }
+        out.extend_from_slice(&text[at..start]);
+        out.extend_from_slice(new.as_bytes());
+        at = end;
+        done += 1;
+    }
+    out.extend_from_slice(&text[at..]);
+    (out, done)
+}
+
 /// All diagnostics as plain text.
 pub fn render(diags: &[Diagnostic]) -> String {
     diags.iter().map(Diagnostic::to_string).collect::<Vec<_>>().join("\n")
@@ -96,7 +149,8 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|k| (strsim::damerau_levenshtein(word, k), k))
         .filter(|(d, _)| *d <= limit)
         .min_by_key(|(d, k)| {
-            (*d, k.as_bytes().first() != word.as_bytes().first(), k.len().abs_diff(word.len()))
+            let first = k.as_bytes().first() != word.as_bytes().first();
+            (*d, first, k.len().abs_diff(word.len()), *k)
         })
         .map(|(_, k)| k)
 }

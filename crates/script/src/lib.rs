@@ -7,7 +7,10 @@
 mod check;
 mod compile;
 pub mod diag;
+mod fingerprint;
+pub mod format;
 pub mod lex;
+pub mod lint;
 pub mod names;
 pub mod net;
 pub mod parse;
@@ -22,5 +25,6 @@ pub use diag::{Diagnostic, Severity};
 pub use parse::{Ast, parse, parse_file};
 pub use program::{CallInfo, Limits, Program, RouteId, RouteInfo};
 pub use source::{DiskLoader, Loader, NoLoader};
+pub use transform::names as transformations;
 pub use transform::subst::{Piece, Subst};
 pub use value::Value;

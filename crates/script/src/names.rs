@@ -35,6 +35,11 @@ pub trait Names {
         None
     }
 
+    /// What to do about a function (or, with a `$`, a variable) that is not there but could be.
+    fn elsewhere(&self, _name: &str) -> Option<String> {
+        None
+    }
+
     /// All function names, for suggestions.
     fn all_functions(&self) -> Vec<String>;
 

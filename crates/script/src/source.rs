@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::diag::{Diagnostic, Severity};
+use crate::diag::{Diagnostic, Fix, Severity};
 
 const MAX_INCLUDE_DEPTH: usize = 50;
 /// Bound on the joined text, so that a file that includes itself many times cannot eat the memory.
@@ -152,7 +152,14 @@ impl Sources {
             message: message.into(),
             help: None,
             source_line: String::from_utf8_lossy(line).trim_end().into(),
+            fix: None,
         }
+    }
+
+    /// The change that replaces a piece of the text.
+    pub fn fix(&self, span: Span, text: impl Into<String>) -> Fix {
+        let place = self.place(span);
+        Fix { line: place.line, column: place.column, length: span.len, text: text.into() }
     }
 
     fn index_lines(&mut self) {

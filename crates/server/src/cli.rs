@@ -35,6 +35,10 @@ pub enum Command {
     Demo(DemoArgs),
     /// Print completions for a shell
     Completions(CompletionArgs),
+    /// Format scripts
+    Fmt(FmtArgs),
+    /// The manual of a function, variable, parameter, event, command, statistic or module
+    Doc(DocArgs),
 }
 
 /// `switchroom run`
@@ -74,6 +78,20 @@ pub struct CheckArgs {
     /// Print the findings as JSON
     #[arg(long)]
     pub json: bool,
+    /// Rewrite older spellings in place, where that changes nothing else
+    #[arg(long)]
+    pub fix: bool,
+}
+
+/// `switchroom fmt`
+#[derive(Args, Clone, Debug)]
+pub struct FmtArgs {
+    /// Scripts to format in place; `-` formats standard input to standard output
+    #[arg(required = true)]
+    pub files: Vec<String>,
+    /// Change nothing; fail when a file is not formatted
+    #[arg(long)]
+    pub check: bool,
 }
 
 /// `switchroom mi`
@@ -194,6 +212,16 @@ pub struct DemoArgs {
 pub struct CompletionArgs {
     /// Shell
     pub shell: clap_complete::Shell,
+}
+
+/// `switchroom doc`
+#[derive(Args, Clone, Debug)]
+pub struct DocArgs {
+    /// Name: `t_relay`, `$ru`, `usrloc`, `usrloc.db_url`, `{s.len}`
+    pub name: Option<String>,
+    /// Print everything there is, one line each
+    #[arg(long)]
+    pub table: bool,
 }
 
 /// Print completions.

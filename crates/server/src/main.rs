@@ -3,12 +3,17 @@
 mod catalogue;
 mod check;
 mod cli;
+#[cfg(test)]
+mod corpus;
 mod database;
 mod default_script;
 mod demo;
+mod doc;
+mod fmt;
 mod house;
 mod logging;
 mod manage;
+mod manual;
 mod ready;
 mod run;
 mod sockets;
@@ -37,6 +42,8 @@ fn main() -> ExitCode {
         cli::Command::Init(args) => default_script::init(&args),
         cli::Command::Demo(args) => demo::demo(&args),
         cli::Command::Completions(args) => cli::completions(&args),
+        cli::Command::Fmt(args) => fmt::fmt(&args),
+        cli::Command::Doc(args) => doc::doc(&args),
     };
     match result {
         Ok(code) => code,

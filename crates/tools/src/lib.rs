@@ -9,6 +9,7 @@ pub mod cachedb_sql;
 pub mod cfgutils;
 pub mod dialplan;
 pub mod exec;
+pub mod gflags;
 pub mod group;
 pub mod json;
 pub mod mathops;
@@ -33,6 +34,7 @@ pub static MODULES: &[&Module] = &[
     &cfgutils::MODULE,
     &dialplan::MODULE,
     &exec::MODULE,
+    &gflags::MODULE,
     &group::MODULE,
     &json::MODULE,
     &mathops::MODULE,

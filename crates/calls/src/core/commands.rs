@@ -7,7 +7,7 @@ use switchroom_kernel::commands::declared;
 use switchroom_kernel::module::{Command, CommandCall, CommandError, CommandResult};
 use switchroom_kernel::ports::net::BoxFuture;
 
-use super::events;
+use super::{blacklist, events};
 
 const fn command(
     name: &'static str,
@@ -77,6 +77,34 @@ pub static COMMANDS: &[Command] = &[
         "Who is told of events",
         events::EVI_SUBSCRIBERS.run,
     ),
+    command(
+        "evi:subscribe",
+        &["event_subscribe"],
+        "event,socket,[expire]",
+        "Send an event to an address",
+        events::EVI_SUBSCRIBE.run,
+    ),
+    command("status_report:get", &[], "[group],[identifier]", "Readiness of parts of the server", |call| {
+        done(events::status_get(&call))
+    }),
+    command("status_report:status", &[], "[group],[identifier]", "The same", |call| {
+        done(events::status_get(&call))
+    }),
+    command("status_report:reports", &[], "[group],[identifier]", "What parts of the server said", |call| {
+        done(events::status_reports(&call))
+    }),
+    command(
+        "status_report:identifiers",
+        &[],
+        "[group]",
+        "Parts of the server that tell their status",
+        |call| done(events::status_identifiers(&call)),
+    ),
+    blacklist::LIST,
+    blacklist::CHECK_ALL,
+    blacklist::CHECK,
+    blacklist::ADD,
+    blacklist::REMOVE,
 ];
 
 fn done(result: Json) -> BoxFuture<CommandResult> {

@@ -16,6 +16,7 @@ use switchroom_script::names::RouteType;
 use switchroom_script::vm::Outcome;
 use switchroom_wire::sip::{Message, Method, ParseError};
 
+use super::alias;
 use super::send;
 use super::state::Core;
 
@@ -67,6 +68,7 @@ fn request(shard: &Rc<Shard>, msg: Message, received: Received) {
     let program = shard.kernel.program.load_full();
     let mut ctx = Ctx::new(shard.clone(), Rc::new(msg), received, RouteType::Request);
     send::stamp_received(&mut ctx);
+    alias::accept(&ctx);
     for hook in &shard.kernel.hooks.request {
         if hook(&mut ctx) == Hooked::Consumed {
             return;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::{Value as Json, json};
-use switchroom_kernel::context::{Call, Ctx, Flow, Received, TRUE};
+use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, Received, TRUE};
 use switchroom_kernel::events::{Event, Subscriber};
-use switchroom_kernel::module::{Command, CommandError, Prepared};
+use switchroom_kernel::module::{Command, CommandCall, CommandError, Prepared};
 use switchroom_kernel::ports::net::SocketId;
 use switchroom_kernel::run::run_frame;
 use switchroom_kernel::{Kernel, Shard};
@@ -49,6 +49,41 @@ pub fn raise_event(c: &mut Call<'_>) -> Flow {
     }
     events.raise_named(id, attrs, Some(shard.worker));
     TRUE
+}
+
+/// `subscribe_event(event, socket[, seconds])`
+pub fn subscribe_event(c: &mut Call<'_>) -> Flow {
+    let (name, socket) = (c.text(0), c.text(1));
+    match subscribe(&c.ctx.shard.kernel, &name, &socket, c.int(2).unwrap_or(0)) {
+        Ok(()) => TRUE,
+        Err(e) => {
+            tracing::error!("subscribe_event(): {e}");
+            FALSE
+        }
+    }
+}
+
+fn subscribe(kernel: &Kernel, name: &str, socket: &str, seconds: i64) -> Result<(), String> {
+    let id = kernel.events.find(name).ok_or_else(|| format!("no event `{name}` is published"))?;
+    let expires = (seconds > 0).then(|| kernel.unix() + seconds as u64);
+    kernel.events.subscribe_address(id, socket, expires)
+}
+
+/// A part of the house says whether it is ready: above 0 it is.
+pub fn set_status(kernel: &Kernel, group: &str, name: &str, status: i64, details: &str) {
+    match kernel.status.set(group, name, status, details) {
+        Ok(Some(before)) => {
+            kernel.status.report(group, name, kernel.unix(), details);
+            if let Some(event) = kernel.events.find("E_CORE_SR_STATUS_CHANGED") {
+                let text = |t: &str| Value::Str(t.to_owned().into());
+                let values =
+                    vec![text(group), text(name), Value::Int(status), text(details), Value::Int(before)];
+                kernel.events.raise(event, values, None);
+            }
+        }
+        Ok(None) => {}
+        Err(e) => tracing::warn!("{e}"),
+    }
 }
 
 fn stack(ctx: &mut Ctx, var: &VarAccess) -> Vec<Value> {
@@ -185,6 +220,57 @@ pub static EVI_RAISE: Command = Command {
         })
     },
 };
+
+/// `evi:subscribe event socket [expire]`
+pub static EVI_SUBSCRIBE: Command = Command {
+    name: "evi:subscribe",
+    old_names: &["event_subscribe"],
+    args: "event,socket,[expire]",
+    help: "Send an event to an address",
+    run: |call| {
+        Box::pin(async move {
+            let (name, socket) =
+                (call.text("event").unwrap_or_default(), call.text("socket").unwrap_or_default());
+            let seconds = call.int("expire")?.unwrap_or(0);
+            subscribe(&call.kernel, &name, &socket, seconds).map_err(|e| CommandError::new(400, e))?;
+            Ok(Json::String("OK".into()))
+        })
+    },
+};
+
+fn reports(call: &CommandCall) -> Vec<(String, String, switchroom_kernel::status::Report)> {
+    let (group, name) = (call.text("group"), call.text("identifier"));
+    call.kernel.status.list(group.as_deref(), name.as_deref())
+}
+
+/// `status_report:get|status`
+pub fn status_get(call: &CommandCall) -> Json {
+    let rows = reports(call).into_iter().map(|(group, name, r)| {
+        json!({"Group": group, "Identifier": name, "Readiness": r.status > 0, "Status": r.status, "Details": r.details})
+    });
+    Json::Array(rows.collect())
+}
+
+/// `status_report:reports`
+pub fn status_reports(call: &CommandCall) -> Json {
+    let rows = reports(call).into_iter().map(|(group, name, r)| {
+        let log = r.log.iter().map(|(at, text)| json!({"Timestamp": at, "Log": text}));
+        json!({"Group": group, "Identifier": name, "Reports": log.collect::<Vec<_>>()})
+    });
+    Json::Array(rows.collect())
+}
+
+/// `status_report:identifiers`
+pub fn status_identifiers(call: &CommandCall) -> Json {
+    let mut groups: Vec<(String, Vec<String>)> = Vec::new();
+    for (group, name, _) in reports(call) {
+        match groups.last_mut().filter(|(g, _)| *g == group) {
+            Some((_, names)) => names.push(name),
+            None => groups.push((group, vec![name])),
+        }
+    }
+    Json::Array(groups.into_iter().map(|(g, n)| json!({"Group": g, "Identifiers": n})).collect())
+}
 
 /// `evi:subscribers [event[, socket]]`
 pub static EVI_SUBSCRIBERS: Command = Command {

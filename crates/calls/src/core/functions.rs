@@ -7,10 +7,13 @@ use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, Leaving, TRUE, Target, 
 use switchroom_kernel::module::Function;
 use switchroom_kernel::names::FlagKind;
 use switchroom_kernel::ports::net::{ConnId, Outgoing, Proto, SocketId};
+use switchroom_kernel::status;
 use switchroom_script::Value;
 use switchroom_script::names::StaticArg;
 use switchroom_wire::sip::{Edits, Uri, serialise};
 
+use super::alias;
+use super::blacklist;
 use super::branches;
 use super::locate::{Hop, Hops, Located, locate};
 use super::send;
@@ -63,6 +66,77 @@ pub static FUNCTIONS: &[Function] = &[
     Function::new("pv_printf", &["var,str"], "*", pv_printf, "Print a format into a variable")
         .formerly(&["avp_printf"]),
     Function::new("force_rport", &[""], "*", force_rport, "Answer to the source port (RFC 3581)"),
+    Function::new(
+        "force_tcp_alias",
+        &["[int]"],
+        "*",
+        alias::force_tcp_alias,
+        "Use the connection of this message for requests to the address in its Via (RFC 5923)",
+    ),
+    Function::new(
+        "set_via_handling",
+        &["str"],
+        "*",
+        set_via_handling,
+        "How Via is treated: force-rport, add-local-rport, force-tcp-alias, joined by commas",
+    )
+    .prepared(check_via_handling),
+    Function::new(
+        "use_blacklist",
+        &["str"],
+        "*",
+        blacklist::use_blacklist,
+        "Send this request to no place of a dst_blacklist",
+    ),
+    Function::new(
+        "unuse_blacklist",
+        &["str"],
+        "*",
+        blacklist::unuse_blacklist,
+        "Heed a dst_blacklist no more",
+    ),
+    Function::new(
+        "check_blacklist_rule",
+        &["str,str,[int],[str],[str]"],
+        "*",
+        blacklist::check_rule,
+        "Test whether a place is in a dst_blacklist: list, address, port, protocol, text",
+    ),
+    Function::new(
+        "add_blacklist_rule",
+        &["str,str,[int],[str],[str],[int]"],
+        "*",
+        blacklist::add_rule,
+        "Add a rule: list, network, port, protocol, pattern, seconds it holds",
+    ),
+    Function::new(
+        "del_blacklist_rule",
+        &["str,str,[int],[str],[str]"],
+        "*",
+        blacklist::del_rule,
+        "Remove a rule from a dst_blacklist",
+    ),
+    Function::new(
+        "script_trace",
+        &["[int],[str~],[str!]"],
+        "*",
+        super::trace::script_trace,
+        "Log each step of the script from here on: level, format, tag; without arguments no more",
+    ),
+    Function::new(
+        "subscribe_event",
+        &["str,str,[int]"],
+        "*",
+        super::events::subscribe_event,
+        "Send an event to an address, for so many seconds or for good",
+    ),
+    Function::new(
+        "sr_check_status",
+        &["str,[str]"],
+        "*",
+        sr_check_status,
+        "Test whether a part of the server is ready: group, identifier",
+    ),
     Function::new("add_local_rport", &[""], "*", add_local_rport, "Ask the next hop for rport in our Via"),
     Function::new("tcp_close_conn", &["str"], "*", tcp_close_conn, "Close a stream connection"),
     Function::new("set_advertised_address", &["str"], "*", set_advertised_address, "Host to show in our Via"),
@@ -125,9 +199,10 @@ pub fn to_hops(ctx: &mut Ctx, uri: &Bytes, then: fn(&mut Ctx, Hops) -> Flow) -> 
     }
 }
 
-fn forward_to(ctx: &mut Ctx, hops: Hops) -> bool {
+fn forward_to(ctx: &mut Ctx, mut hops: Hops) -> bool {
     let shard = ctx.shard.clone();
     let core = shard.kernel.state::<Core>();
+    core.blacklists.filter(ctx, &mut hops);
     let Some(hop) = hops.first() else {
         shard.count(core.stats.err_requests, 1);
         return false;
@@ -165,7 +240,7 @@ fn forward_to(ctx: &mut Ctx, hops: Hops) -> bool {
     }
     let mut out = Vec::with_capacity(msg.raw().len() + 128);
     serialise(&msg, &[&ctx.edits, &layer], &mut out);
-    let conn = ctx.target.conn;
+    let conn = ctx.target.conn.or_else(|| core.aliases.find(hop.proto, hop.addr));
     shard.net.send(Outgoing {
         data: out.into(),
         socket: id,
@@ -417,6 +492,48 @@ pub struct LocalRport(pub bool);
 fn add_local_rport(c: &mut Call<'_>) -> Flow {
     c.ctx.note_mut::<LocalRport>().0 = true;
     TRUE
+}
+
+fn via_flags(text: &str) -> impl Iterator<Item = Result<fn(&mut Call<'_>) -> Flow, String>> {
+    text.split(',').map(str::trim).filter(|f| !f.is_empty()).map(|flag| match flag {
+        "force-rport" => Ok(force_rport as fn(&mut Call<'_>) -> Flow),
+        "add-local-rport" => Ok(add_local_rport as fn(&mut Call<'_>) -> Flow),
+        "force-tcp-alias" => Ok(alias::force_tcp_alias as fn(&mut Call<'_>) -> Flow),
+        other => Err(format!("`{other}` is none of force-rport, add-local-rport, force-tcp-alias")),
+    })
+}
+
+fn check_via_handling(args: &[StaticArg]) -> Result<Option<switchroom_kernel::module::Prepared>, String> {
+    static_str(args.first()).map_or(Ok(()), |t| via_flags(t).try_for_each(|f| f.map(drop)))?;
+    Ok(None)
+}
+
+fn set_via_handling(c: &mut Call<'_>) -> Flow {
+    let text = c.text(0);
+    for flag in via_flags(&text) {
+        match flag {
+            // What it answers is about this message, not about the flag.
+            Ok(set) => drop(set(c)),
+            Err(e) => {
+                tracing::error!("set_via_handling(): {e}");
+                return FALSE;
+            }
+        }
+    }
+    TRUE
+}
+
+/// `sr_check_status(group[, identifier])`
+fn sr_check_status(c: &mut Call<'_>) -> Flow {
+    let (group, name) = (c.text(0), if c.has(1) { c.text(1) } else { status::MAIN.to_owned() });
+    match c.ctx.shard.kernel.status.ready(&group, &name) {
+        Some(true) => TRUE,
+        Some(false) => FALSE,
+        None => {
+            tracing::warn!("sr_check_status(): there is no `{name}` in the group `{group}`");
+            FALSE
+        }
+    }
 }
 
 fn tcp_close_conn(c: &mut Call<'_>) -> Flow {

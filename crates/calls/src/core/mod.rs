@@ -2,6 +2,8 @@
 //!
 //! The way of a message begins in [`entry`]; [`send`] and [`locate`] are how it leaves.
 
+mod alias;
+mod blacklist;
 pub mod body;
 pub mod branches;
 mod commands;
@@ -15,13 +17,16 @@ mod process_vars;
 mod sdp_vars;
 pub mod send;
 pub mod state;
+mod trace;
 pub mod uri;
 mod uri_vars;
 mod variables;
 
 pub use message_vars::credentials;
 
-use switchroom_kernel::module::{Hook, Module, Statistic};
+use std::time::Duration;
+
+use switchroom_kernel::module::{EventDecl, Hook, Module, Statistic};
 
 /// The module, always loaded.
 pub static MODULE: Module = Module {
@@ -42,7 +47,12 @@ pub static MODULE: Module = Module {
         Statistic::counter("bad_URIs_rcvd", "URIs that could not be read"),
         Statistic::counter("bad_msg_hdr", "Messages with broken headers"),
     ],
-    hooks: &[Hook::Entry(entry::packet)],
+    events: &[EventDecl {
+        name: "E_CORE_SR_STATUS_CHANGED",
+        attrs: &["group", "identifier", "status", "details", "old_status"],
+        help: "A part of the server became ready, or is ready no more",
+    }],
+    hooks: &[Hook::Entry(entry::packet), Hook::Connection(alias::connection)],
     open: |o| {
         let core = state::Core::open(o)?;
         o.provide(core);
@@ -52,5 +62,9 @@ pub static MODULE: Module = Module {
         o.kernel.stats.computed("core", "timestamp", "Seconds since start", since);
         Ok(())
     },
+    live: Some(|kernel| {
+        events::set_status(kernel, "core", switchroom_kernel::status::MAIN, 1, "ready");
+        kernel.every(Duration::from_secs(1), |kernel| async move { kernel.events.expire(kernel.unix()) });
+    }),
     ..Module::EMPTY
 };

@@ -53,22 +53,6 @@ pub fn socket_in(ctx: &mut Ctx, var: &VarAccess) -> Value {
         (Some(s), Some(name)) => field(s, &name),
     }
 }
-/// `$Ri`
-pub fn socket_in_ip(ctx: &mut Ctx, _: &VarAccess) -> Value {
-    ctx.shard.kernel.socket(ctx.received.socket).map_or(Value::Null, |s| field(s, b"ip"))
-}
-/// `$Rp`
-pub fn socket_in_port(ctx: &mut Ctx, _: &VarAccess) -> Value {
-    ctx.shard.kernel.socket(ctx.received.socket).map_or(Value::Null, |s| field(s, b"port"))
-}
-/// `$pr`
-pub fn socket_in_proto(ctx: &mut Ctx, _: &VarAccess) -> Value {
-    ctx.shard.kernel.socket(ctx.received.socket).map_or(Value::Null, |s| field(s, b"proto"))
-}
-/// `$af`
-pub fn address_family(ctx: &mut Ctx, _: &VarAccess) -> Value {
-    ctx.shard.kernel.socket(ctx.received.socket).map_or(Value::Null, |s| field(s, b"af"))
-}
 /// `$socket_out` and `$socket_out(field)`
 pub fn socket_out(ctx: &mut Ctx, var: &VarAccess) -> Value {
     let name = ctx.shard.kernel.registry.inner_name(var);

@@ -7,6 +7,9 @@ use bytes::Bytes;
 use switchroom_kernel::open::Opening;
 use switchroom_kernel::stats::StatId;
 
+use super::alias::ConnectionAliases;
+use super::blacklist::Blacklists;
+
 /// Counters of the group `core`.
 pub struct Counters {
     /// Requests that entered.
@@ -41,6 +44,10 @@ pub struct Core {
     pub user_agent_header: Bytes,
     /// Random per process: To-tags and branches of stateless work derive from it.
     pub seed: u64,
+    /// Destinations not to be sent to.
+    pub blacklists: Blacklists,
+    /// Connections that are used again in the other direction.
+    pub aliases: ConnectionAliases,
     hasher: RandomState,
 }
 
@@ -78,6 +85,8 @@ impl Core {
             server_header,
             user_agent_header: line("User-Agent", settings.str("user_agent_header")),
             seed: hasher.hash_one(0x5157_u64),
+            blacklists: Blacklists::new(&o.kernel.blacklists)?,
+            aliases: ConnectionAliases::default(),
             hasher,
         })
     }

@@ -5,10 +5,6 @@ use switchroom_kernel::module::{Named, Variable};
 
 use super::{branches, message_vars as m, process_vars as p, sdp_vars as s, uri_vars as u};
 
-const fn old(v: Variable, names: &'static [&'static str]) -> Variable {
-    v.formerly(names)
-}
-
 /// A variable with an inner name, interned.
 const fn named(mut v: Variable) -> Variable {
     v.named = Named::Yes;
@@ -134,11 +130,6 @@ pub static VARIABLES: &[Variable] = &[
     Variable::ro("sp", p::source_port, "Source port"),
     maybe(Variable::ro("socket_in", p::socket_in, "Socket the message came in on")),
     maybe(Variable::rw("socket_out", p::socket_out, p::set_socket_out, "Socket to send from")),
-    old(Variable::ro("Ri", p::socket_in_ip, "Address it came in on"), &[]),
-    old(Variable::ro("Rp", p::socket_in_port, "Port it came in on"), &[]),
-    Variable::ro("pr", p::socket_in_proto, "Transport it came in on").also(&["proto"]),
-    Variable::rw("fs", p::socket_out, p::set_socket_out, "Socket to send from"),
-    Variable::ro("af", p::address_family, "Address family of the receiving socket"),
     // Errors
     Variable::ro("err.class", p::error_class, "Class of the parsing error"),
     Variable::ro("err.level", p::error_level, "Level of the parsing error"),

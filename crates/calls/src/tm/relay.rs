@@ -11,6 +11,7 @@ use switchroom_kernel::ports::net::{BoxFuture, Proto, SocketId};
 use switchroom_kernel::run::run_within;
 use switchroom_kernel::shard::Shard;
 use switchroom_script::names::RouteType;
+use switchroom_script::vm::Frame;
 use switchroom_wire::sip::{Edits, HeaderId, Message, Method, Uri, serialise};
 
 use super::routes::{Arming, BranchArming};
@@ -261,7 +262,7 @@ impl Planning {
                 None => self.add(ctx, Plan { target, edits: None, on_reply: None, hops: Hops::new() }),
                 Some(armed) => {
                     let base = BeforeBranch::enter(ctx, target, (count + number) as u16);
-                    return run_within(ctx, &armed.program, armed.route, move |ctx, _| {
+                    return run_within(ctx, Frame::new(&armed.program, armed.route), move |ctx, _| {
                         if let Some(plan) = base.leave(ctx) {
                             self.add(ctx, plan);
                         }
@@ -376,6 +377,7 @@ fn add_all(ctx: &mut Ctx, tx: Id, planned: SmallVec<[Plan; 2]>, flags: RelayFlag
 fn add_one(ctx: &mut Ctx, tx: Id, plan: Plan, no_failover: bool) -> Result<(), i64> {
     let shard = ctx.shard.clone();
     let mut hops = plan.hops;
+    shard.kernel.state::<Core>().blacklists.filter(ctx, &mut hops);
     if hops.is_empty() {
         return Err(-4);
     }

@@ -17,6 +17,7 @@ use switchroom_wire::sip::{Edits, HeaderId, Message, Method, serialise};
 
 use super::state::{Armed, Reply, Tm, Transactions, Tx, TxEvent, handle, id};
 use super::{api, relay, routes, step};
+use crate::core::state::Core;
 
 /// Before any script: a retransmission gets the last reply again, and an ACK to a negative reply ends here.
 pub(super) fn absorb(ctx: &mut Ctx) -> Hooked {
@@ -211,6 +212,11 @@ fn send_to_branch(shard: &Rc<Shard>, tx: Id, branch: usize, data: Bytes, token: 
     });
     let Some((socket, peer, conn)) = to.flatten() else { return };
     note_sent_to(shard, tx, &data, peer, Some(branch));
+    let again = || {
+        let proto = shard.kernel.socket(socket).filter(|s| s.proto.reliable())?.proto;
+        shard.kernel.state::<Core>().aliases.find(proto, peer)
+    };
+    let conn = conn.or_else(again);
     shard.net.send(Outgoing { data, socket, peer, conn, no_new_conn: false, token });
 }
 

@@ -108,6 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[allow(clippy::disallowed_methods, reason = "an Instant can only be had from the clock")]
     fn numbers_wrap_and_answers_come_in_any_order() {
         let until = Some(Instant::now());
         let mut w = Window { first: LAST - 2, ..Window::default() };

@@ -88,10 +88,16 @@ impl Compiler<'_> {
             }
             (ArgKind::Str, ArgValue::Int(i)) => {
                 let text = Bytes::from(i.to_string());
-                self.warn(span, format!("argument {n} of `{name}()` is a string"), format!("write \"{i}\""));
+                let quoted = format!("\"{i}\"");
+                let message = format!("argument {n} of `{name}()` is a string");
+                self.warn_fix(span, message, format!("write {quoted}"), quoted);
                 Some((ArgPlan::Str(text.clone()), StaticArg::Str(text)))
             }
             (ArgKind::Str, ArgValue::Var(v)) => {
+                if def.raw {
+                    let help = format!("write \"{}\" when the variable itself is meant", v.text);
+                    self.warn(span, format!("`{name}()` gets the value of `{}` here", v.text), help);
+                }
                 Some((ArgPlan::StrVar(self.var(v)?, def.optional), StaticArg::Dynamic))
             }
             (ArgKind::Int, ArgValue::Int(i)) => Some((ArgPlan::Int(*i), StaticArg::Int(*i))),
@@ -106,7 +112,7 @@ impl Compiler<'_> {
             (ArgKind::Var, ArgValue::Var(v)) => self.variable_argument(v.text.clone(), span),
             (ArgKind::Var, ArgValue::Str(text)) if text.starts_with(b"$") => {
                 let text = String::from_utf8_lossy(text).into_owned();
-                self.warn(span, "a variable in quotes", format!("write `{text}`"));
+                self.warn_fix(span, "a variable in quotes", format!("write `{text}`"), text.clone());
                 self.variable_argument(text, span)
             }
             (ArgKind::Var, _) => {
@@ -147,10 +153,11 @@ impl Compiler<'_> {
         let shown = String::from_utf8_lossy(text).into_owned();
         let hex = shown.strip_prefix("0x").and_then(|h| i64::from_str_radix(h, 16).ok());
         if let Some(i) = parse_int(text.trim_ascii()).or(hex) {
-            self.warn(
+            self.warn_fix(
                 span,
                 format!("argument {n} of `{name}()` is a number"),
                 format!("write {shown} without quotes"),
+                i.to_string(),
             );
             return Some((ArgPlan::Int(i), StaticArg::Int(i)));
         }
@@ -162,12 +169,17 @@ impl Compiler<'_> {
             self.error(span, format!("argument {n} of `{name}()` must be a number, not \"{shown}\""));
             return None;
         }
-        self.warn(
-            span,
-            format!("argument {n} of `{name}()` is a number"),
-            "give a number or a variable without quotes",
-        );
-        if let [Part::Var(var)] = *self.program.pool.formats[format as usize] {
+        let message = format!("argument {n} of `{name}()` is a number");
+        let help = "give a number or a variable without quotes";
+        let single = match *self.program.pool.formats[format as usize] {
+            [Part::Var(var)] => Some(var),
+            _ => None,
+        };
+        match single {
+            Some(_) => self.warn_fix(span, message, help, shown),
+            None => self.warn(span, message, help),
+        }
+        if let Some(var) = single {
             return Some((ArgPlan::IntVar(var, def.optional), StaticArg::Dynamic));
         }
         Some((ArgPlan::IntFormat(format), StaticArg::Dynamic))
@@ -198,7 +210,8 @@ impl Compiler<'_> {
         let quoted = matches!(self.ast.sources.slice(span).first(), Some(b'"' | b'\''));
         if !quoted && def.kind != ArgKind::Int {
             let text = String::from_utf8_lossy(text).into_owned();
-            self.warn(span, "a string without quotes", format!("write \"{text}\""));
+            let quoted = format!("\"{text}\"");
+            self.warn_fix(span, "a string without quotes", format!("write {quoted}"), quoted);
         }
     }
 

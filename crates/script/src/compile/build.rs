@@ -148,15 +148,17 @@ impl Compiler<'_> {
         let Some(info) = self.names.function(name) else {
             let all = self.names.all_functions();
             let help = did_you_mean(name, all.iter().map(String::as_str))
+                .or_else(|| self.names.elsewhere(name))
                 .unwrap_or_else(|| "is the module that has it loaded?".into());
             self.error_help(call.name.span, format!("there is no function `{name}()`"), Some(help));
             return None;
         };
         if let Some(today) = info.renamed_to {
-            self.warn(
+            self.warn_fix(
                 call.name.span,
                 format!("`{name}()` is an older name"),
-                format!("today it is `{today}`"),
+                format!("today it is `{today}()`"),
+                today,
             );
             self.program.functions.insert(today.trim_end_matches("()").into(), info.id);
         }

@@ -170,6 +170,19 @@ impl<'a> Compiler<'a> {
         self.diags.push(self.ast.sources.diag(Severity::Warning, span, message).help(help));
     }
 
+    /// A warning with the text that replaces the piece it is about.
+    pub fn warn_fix(
+        &mut self,
+        span: Span,
+        message: impl Into<String>,
+        help: impl Into<String>,
+        text: impl Into<String>,
+    ) {
+        let sources = &self.ast.sources;
+        let d = sources.diag(Severity::Warning, span, message).help(help);
+        self.diags.push(d.fixed_by(sources.fix(span, text)));
+    }
+
     /// The route a static name means, or an error with a suggestion.
     fn find_route(&mut self, name: &str, span: Span) -> Option<RouteId> {
         if let Some(id) = self.program.find(RouteType::Request, Some(name)) {

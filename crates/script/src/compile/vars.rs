@@ -158,11 +158,17 @@ impl Compiler<'_> {
 
     fn report(&mut self, problems: Vec<Problem>, span: Span) {
         for p in problems {
-            let d = self.ast.sources.diag(p.severity, span, p.message);
-            self.diags.push(match p.help {
-                Some(h) => d.help(h),
-                None => d,
-            });
+            let sources = &self.ast.sources;
+            let mut d = sources.diag(p.severity, span, p.message);
+            d.help = p.help;
+            if let Some((old, new)) = p.rewrite {
+                let written = String::from_utf8_lossy(sources.slice(span));
+                if let Some(at) = written.find(&old) {
+                    let piece = Span { start: span.start + at as u32, len: old.len() as u32 };
+                    d.fix = Some(sources.fix(piece, new));
+                }
+            }
+            self.diags.push(d);
         }
     }
 }
@@ -182,10 +188,22 @@ fn fixed_text(pool: &Pool, format: u32) -> Option<Bytes> {
     }
 }
 
+/// Variables of older releases, and the name and part that stand for them today.
+const OLDER: [(&str, &str, Option<&str>); 6] = [
+    ("pr", "socket_in", Some("proto")),
+    ("proto", "socket_in", Some("proto")),
+    ("Ri", "socket_in", Some("ip")),
+    ("Rp", "socket_in", Some("port")),
+    ("af", "socket_in", Some("af")),
+    ("fs", "socket_out", None),
+];
+
 struct Problem {
     severity: Severity,
     message: String,
     help: Option<String>,
+    /// Notation to be replaced, and by what.
+    rewrite: Option<(String, String)>,
 }
 
 /// Reads notation into a pool.
@@ -210,14 +228,20 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn error(&mut self, message: impl Into<String>, help: Option<String>) {
-        self.problems.push(Problem { severity: Severity::Error, message: message.into(), help });
+        self.problems.push(Problem {
+            severity: Severity::Error,
+            message: message.into(),
+            help,
+            rewrite: None,
+        });
     }
 
-    fn warn(&mut self, message: impl Into<String>, help: impl Into<String>) {
+    fn older(&mut self, text: &str, today: String) {
         self.problems.push(Problem {
             severity: Severity::Warning,
-            message: message.into(),
-            help: Some(help.into()),
+            message: format!("`{text}` is an older form"),
+            help: Some(format!("today it is `{today}`")),
+            rewrite: Some((text.to_owned(), today)),
         });
     }
 
@@ -254,6 +278,10 @@ impl<'a> Reader<'a> {
                     i = end;
                 }
                 None => {
+                    if text.get(i + 1) == Some(&b'(') {
+                        let rest = String::from_utf8_lossy(&text[i..]).into_owned();
+                        self.error(format!("`{rest}`: this variable is never closed"), None);
+                    }
                     plain.push(b'$');
                     i += 1;
                 }
@@ -289,13 +317,19 @@ impl<'a> Reader<'a> {
     }
 
     fn variable_inner(&mut self, text: &str) -> Option<u32> {
-        let notation = match Notation::parse(text) {
+        let mut notation = match Notation::parse(text) {
             Ok(n) => n,
             Err(why) => {
                 self.error(format!("`{text}`: {why}"), None);
                 return None;
             }
         };
+        let older = OLDER.iter().find(|o| o.0 == notation.name && notation.inner.is_none());
+        if let Some(&(old, name, inner)) = older.filter(|o| self.names.variable(o.1).is_some()) {
+            (notation.name, notation.inner) = (name, inner);
+            let today = inner.map_or(name.to_owned(), |i| format!("{name}({i})"));
+            self.older(text, text.replacen(old, &today, 1));
+        }
         let mut transforms = Vec::new();
         for t in &notation.transforms {
             match Transform::parse(t, self) {
@@ -375,13 +409,14 @@ impl<'a> Reader<'a> {
             ];
             let help = match nearest(n.name, all.iter().map(String::as_str).chain(own)) {
                 Some(name) => format!("did you mean `${name}`?"),
-                None => "is the module that has it loaded?".into(),
+                None => (self.names.elsewhere(&format!("${}", n.name)))
+                    .unwrap_or_else(|| "is the module that has it loaded?".into()),
             };
             self.error(format!("there is no variable `${}`", n.name), Some(help));
             return None;
         };
         if let Some(today) = info.renamed_to {
-            self.warn(format!("`{text}` is an older form"), format!("today it is `{today}`"));
+            self.older(text, text.replacen(n.name, today, 1));
         }
         let mut access =
             VarAccess { id: info.id, key: None, name: None, index: Index::None, context: n.context };

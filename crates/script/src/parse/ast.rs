@@ -20,6 +20,8 @@ pub struct Ast {
     pub params: Vec<ModParam>,
     /// Routes in order.
     pub routes: Vec<Route>,
+    /// Places where the language's precedence is not what most readers expect: where, what, and what would be clear.
+    pub surprises: Vec<(Span, String, String)>,
 }
 
 impl Ast {
@@ -160,8 +162,10 @@ pub struct LoadModule {
     pub path: String,
     /// Last component without `.so`.
     pub name: String,
-    /// Where.
+    /// Where its name is.
     pub span: Span,
+    /// The whole line.
+    pub whole: Span,
 }
 
 /// `modparam("module", "param", value)`
@@ -179,6 +183,8 @@ pub struct ModParam {
     pub module_span: Span,
     /// Where the value is.
     pub value_span: Span,
+    /// The whole line.
+    pub whole: Span,
 }
 
 impl ModParam {

@@ -52,7 +52,9 @@ impl Parser<'_> {
 
     fn cond_chain(&mut self) -> Parsed<Cond> {
         let mut left = self.cond_unary()?;
+        let mut seen_or = false;
         loop {
+            let at = self.token.span;
             let and = match (self.word(), &self.token.kind) {
                 (Some("and"), _) | (_, Kind::Op("&&")) => true,
                 (Some("or"), _) | (_, Kind::Op("||")) => false,
@@ -60,6 +62,15 @@ impl Parser<'_> {
             };
             self.bump();
             self.link()?;
+            if and && seen_or {
+                self.surprise(
+                    at,
+                    "`and` does not bind closer than `or`: this is `(a or b) and c`",
+                    "write the parentheses that are meant",
+                );
+                seen_or = false;
+            }
+            seen_or |= !and;
             let right = Box::new(self.cond_unary()?);
             left = if and { Cond::And(Box::new(left), right) } else { Cond::Or(Box::new(left), right) };
         }
@@ -191,23 +202,32 @@ impl Parser<'_> {
             self.bump();
         }
         let span = span.to(self.last);
-        self.warn(span, format!("`{word}` is the older form of a variable"), format!("write `{today}`"));
         Ok(Some(VarText { text: today.into(), span }))
     }
 
     fn old_comparison(&mut self, left: VarText, span: Span) -> Parsed<Cond> {
-        let op = match self.cmp_op() {
-            Some(op) => op,
-            None if self.is_op("=") => {
-                self.warn(self.token.span, "one `=` in a comparison", "write `==`");
-                CmpOp::Eq
-            }
-            None => return Ok(Cond::Var(left)),
+        let (word, today, at) = (self.text(left.span), left.text.clone(), left.span);
+        let old = |p: &mut Self| {
+            let message = format!("`{word}` is the older form of a variable");
+            p.warn_fix(at, message, format!("write `{today}`"), at, today.clone());
         };
-        self.bump();
+        let op = match self.cmp_op() {
+            Some(op) => Some(op),
+            None if self.is_op("=") => None,
+            None => {
+                old(self);
+                return Ok(Cond::Var(left));
+            }
+        };
+        let sign = self.bump().span;
         if self.word() != Some("myself") {
-            return self.comparison(left, op, span);
+            old(self);
+            if op.is_none() {
+                self.warn_fix(sign, "one `=` in a comparison", "write `==`", sign, "==");
+            }
+            return self.comparison(left, op.unwrap_or(CmpOp::Eq), span);
         }
+        let op = op.unwrap_or(CmpOp::Eq);
         let at = self.bump().span;
         let host = match left.text.as_str() {
             "$fu" => "$fd",
@@ -216,7 +236,15 @@ impl Parser<'_> {
             "$socket_in(ip)" => "$socket_in(ip)",
             _ => "$rd",
         };
-        self.warn(at, "`myself` is an older form", format!("write `is_myself(\"{host}\")`"));
+        let not = if op == CmpOp::Ne { "!" } else { "" };
+        let today = format!("{not}is_myself({host})");
+        self.warn_fix(
+            at,
+            "`myself` is an older form",
+            format!("write `{today}`"),
+            span.to(at),
+            today.clone(),
+        );
         let arg = Arg { kind: ArgValue::Var(VarText { text: host.into(), span }), span };
         let call = Call { name: Name { text: "is_myself".into(), span: at }, args: vec![arg] };
         let test = Cond::Action(Box::new(Stmt { kind: StmtKind::Call(call), span }));
@@ -259,7 +287,9 @@ impl Parser<'_> {
                     _ => match bool_word(&word) {
                         Some(n) => Operand::Int(n),
                         None => {
-                            self.warn(at, "a string without quotes", format!("write \"{word}\""));
+                            let quoted = format!("\"{word}\"");
+                            let help = format!("write {quoted}");
+                            self.warn_fix(at, "a string without quotes", help, at, quoted);
                             Operand::Str(Literal { text: word.into(), span: at })
                         }
                     },
@@ -350,7 +380,9 @@ impl Parser<'_> {
 
     fn expr_sum(&mut self) -> Parsed<Expr> {
         let mut left = self.expr_unary()?;
+        let mut seen_sum = false;
         loop {
+            let at = self.token.span;
             let op = match &self.token.kind {
                 Kind::Op("+") => BinOp::Add,
                 Kind::Op("-") => BinOp::Sub,
@@ -361,7 +393,22 @@ impl Parser<'_> {
             };
             self.bump();
             self.link()?;
+            let sum = matches!(op, BinOp::Add | BinOp::Sub);
+            if seen_sum && !sum {
+                self.surprise(
+                    at,
+                    "`*`, `/` and `%` do not bind closer than `+` and `-`: this goes from left to right",
+                    "write the parentheses that are meant",
+                );
+            }
+            seen_sum = sum;
             left = Expr::Binary(op, Box::new(left), Box::new(self.expr_unary()?));
+        }
+    }
+
+    fn surprise(&mut self, span: Span, what: &str, help: &str) {
+        if self.surprises.len() < 500 {
+            self.surprises.push((span, what.to_owned(), help.to_owned()));
         }
     }
 
@@ -415,7 +462,8 @@ impl Parser<'_> {
             Kind::Net(_) => {
                 self.bump();
                 let text = self.text(span);
-                self.warn(span, "a string without quotes", format!("write \"{text}\""));
+                let quoted = format!("\"{text}\"");
+                self.warn_fix(span, "a string without quotes", format!("write {quoted}"), span, quoted);
                 Ok(Expr::Str(Literal { text: text.into(), span }))
             }
             Kind::Word => {

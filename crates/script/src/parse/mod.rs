@@ -28,6 +28,7 @@ pub fn parse(name: &str, text: &[u8], loader: &mut dyn Loader) -> (Ast, Vec<Diag
     let mut ast = Ast::default();
     let mut parser = Parser::new(&sources, diags);
     parser.script(&mut ast);
+    ast.surprises = std::mem::take(&mut parser.surprises);
     let mut diags = parser.diags;
     ast.sources = sources;
     diag::sort(&mut diags);
@@ -59,6 +60,7 @@ struct Parser<'a> {
     /// Operators in the current statement.
     links: usize,
     diags: Vec<Diagnostic>,
+    surprises: Vec<(Span, String, String)>,
     /// Nothing more is reported.
     quiet: bool,
 }
@@ -77,6 +79,7 @@ impl<'a> Parser<'a> {
             conditions: 0,
             links: 0,
             diags,
+            surprises: Vec::new(),
             quiet: false,
         };
         parser.check_token();
@@ -203,8 +206,17 @@ impl<'a> Parser<'a> {
         self.push(d);
     }
 
-    fn warn(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) {
+    /// A warning with the text that replaces a piece.
+    fn warn_fix(
+        &mut self,
+        span: Span,
+        message: impl Into<String>,
+        help: impl Into<String>,
+        at: Span,
+        text: impl Into<String>,
+    ) {
         let d = self.sources.diag(Severity::Warning, span, message).help(help);
+        let d = d.fixed_by(self.sources.fix(at, text));
         self.push(d);
     }
 

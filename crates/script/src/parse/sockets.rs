@@ -29,7 +29,14 @@ impl Parser<'_> {
             }
             self.expect("}")?;
         } else if socket.proto.is_none() {
-            self.warn(at, "a socket without a protocol", "write `udp:` before the address");
+            let front = Span { len: 0, ..at };
+            self.warn_fix(
+                at,
+                "a socket without a protocol",
+                "write `udp:` before the address",
+                front,
+                "udp:",
+            );
         }
         self.socket_options(&mut socket)?;
         Ok(socket)

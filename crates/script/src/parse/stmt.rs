@@ -286,9 +286,14 @@ impl Parser<'_> {
             }
             "async" => self.async_stmt(),
             "launch" => self.launch_stmt(),
+            "fetch_event_params" if self.is_op("(") => {
+                let args = self.args()?;
+                self.fetch_event_params(start.to(self.last), &args)
+            }
             "error" if self.is_op("(") => {
                 self.args()?;
-                self.warn(start, "`error()` never had an effect", "use `xlog()` or `exit`");
+                let whole = start.to(self.last);
+                self.warn_fix(start, "`error()` never had an effect", "use `xlog()` or `exit`", whole, "");
                 Ok(StmtKind::Empty)
             }
             _ => {
@@ -310,6 +315,36 @@ impl Parser<'_> {
         }
     }
 
+    /// `fetch_event_params("name=$v;$v2")` of older releases: `$v = $param(name); $v2 = $param(2);`
+    fn fetch_event_params(&mut self, span: Span, args: &[Arg]) -> Parsed<StmtKind> {
+        let [Arg { kind: ArgValue::Str(text), .. }] = args else {
+            return self
+                .fail(span, "`fetch_event_params()` takes one string such as \"name=$var(x);$var(y)\"");
+        };
+        let text = String::from_utf8_lossy(text).into_owned();
+        let mut body = Vec::new();
+        let mut today = Vec::new();
+        for (i, piece) in text.split(';').map(str::trim).filter(|p| !p.is_empty()).enumerate() {
+            let (name, var) = match piece.split_once('=') {
+                Some((name, var)) if !name.starts_with('$') => (name.trim().to_owned(), var.trim()),
+                _ => ((i + 1).to_string(), piece),
+            };
+            if !var.starts_with('$') {
+                return self.fail(span, format!("`{var}` is no variable"));
+            }
+            let value = format!("$param({name})");
+            today.push(format!("{var} = {value};"));
+            let target = VarText { text: var.to_owned(), span };
+            let value = Expr::Var(VarText { text: value, span });
+            let kind = StmtKind::Assign(Assign { target, op: AssignKind::Set, value });
+            body.push(Stmt { kind, span });
+        }
+        let message = "`fetch_event_params()` is an older form";
+        let help = format!("write `{}`", today.join(" "));
+        self.warn_fix(span, message, help, span, format!("{{ {} }}", today.join(" ")));
+        Ok(StmtKind::Block(body))
+    }
+
     /// A keyword with optional empty parentheses.
     fn bare(&mut self, kind: StmtKind) -> Parsed<StmtKind> {
         if self.eat("(") {
@@ -324,7 +359,9 @@ impl Parser<'_> {
             if self.is_op("-") || matches!(self.token.kind, Kind::Int(_)) {
                 let span = self.token.span;
                 let n = self.signed_int("a code")?;
-                self.warn(span, "the code of `return` without parentheses", format!("write `return({n})`"));
+                let span = span.to(self.last);
+                let message = "the code of `return` without parentheses";
+                self.warn_fix(span, message, format!("write `return({n})`"), span, format!("({n})"));
                 let code = Some(Arg { kind: ArgValue::Int(n), span });
                 return Ok(StmtKind::Return { code, values: Vec::new() });
             }

@@ -41,13 +41,14 @@ impl Parser<'_> {
                 let path = String::from_utf8_lossy(&path).into_owned();
                 let file = path.rsplit('/').next().unwrap_or(&path);
                 let name = file.strip_suffix(".so").unwrap_or(file).to_string();
-                ast.modules.push(LoadModule { path, name, span: at });
+                ast.modules.push(LoadModule { path, name, span: at, whole: span.to(at) });
                 self.eat(";");
                 Ok(())
             }
             "modparam" => {
                 self.bump();
-                let param = self.modparam()?;
+                let mut param = self.modparam()?;
+                param.whole = span.to(self.last);
                 ast.params.push(param);
                 self.eat(";");
                 Ok(())
@@ -132,6 +133,7 @@ impl Parser<'_> {
                 span,
                 module_span,
                 value_span: value_span.to(p.last),
+                whole: module_span,
             })
         };
         let param = read(self)?;
@@ -255,20 +257,22 @@ impl Parser<'_> {
         let (name, keep) = match spec.today {
             globals::Today::Same => (word, true),
             globals::Today::Renamed(new) => {
-                self.warn(
+                self.warn_fix(
                     name_span,
                     format!("`{word}` is the older name of `{new}`"),
                     format!("write `{new} = ...`"),
+                    name_span,
+                    new,
                 );
                 (new, true)
             }
-            globals::Today::Gone(instead) => {
-                self.warn(name_span, format!("`{word}` no longer has an effect"), instead);
-                (word, false)
-            }
+            globals::Today::Gone(_) => (word, false),
         };
         let value = self.global_value(name, spec.kind)?;
         let span = name_span.to(self.last);
+        if let globals::Today::Gone(instead) = spec.today {
+            self.warn_fix(name_span, format!("`{word}` no longer has an effect"), instead, span, "");
+        }
         if keep {
             ast.globals.push(Global { name: name.into(), value, span });
         }
@@ -293,7 +297,8 @@ impl Parser<'_> {
         self.string("the group's name")?;
         self.expect(":")?;
         self.strings("a module's name")?;
-        self.warn(start.to(self.last), "`mem-group` no longer has an effect", "leave it out");
+        let whole = start.to(self.last);
+        self.warn_fix(whole, "`mem-group` no longer has an effect", "leave it out", whole, "");
         Ok(())
     }
 
@@ -313,7 +318,8 @@ impl Parser<'_> {
             if kind == G::Int {
                 return match crate::value::parse_int(&text) {
                     Some(n) => {
-                        self.warn(at, format!("`{name}` takes a number"), "leave out the quotes");
+                        let message = format!("`{name}` takes a number");
+                        self.warn_fix(at, message, "leave out the quotes", at, n.to_string());
                         Ok(GlobalValue::Int(n))
                     }
                     None => self.fail(at, format!("`{name}` takes a number")),

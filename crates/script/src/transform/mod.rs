@@ -134,6 +134,13 @@ impl fmt::Debug for Op {
     }
 }
 
+/// Every transformation, for manuals and completion: name without braces.
+pub fn names() -> impl Iterator<Item = String> {
+    let own = ["s.eval", "re.subst"].into_iter().map(str::to_owned);
+    let indexed = sip::NAME_ADDR.iter().map(|e| format!("nameaddr.{}", e.0));
+    tables().map(|e| e.0.to_owned()).chain(own).chain(indexed)
+}
+
 fn tables() -> impl Iterator<Item = &'static Entry> {
     [strings::TABLE, digest::TABLE, sip::TABLE, lists::TABLE, ip::TABLE].into_iter().flatten()
 }

@@ -96,6 +96,8 @@ pub enum ScriptError {
 #[derive(Debug)]
 pub(super) struct State {
     pub pc: u32,
+    /// Operation that was done last, for a trace; `u32::MAX` when it was told.
+    pub last: u32,
     pub route: RouteId,
     pub calls: SmallVec<[Call; 4]>,
     /// Arguments of all routes under way; those of the current one begin at `params_base`.
@@ -149,6 +151,7 @@ impl Frame {
             program: Arc::clone(program),
             state: State {
                 pc: entry,
+                last: u32::MAX,
                 route,
                 calls: SmallVec::new(),
                 params: Vec::new(),

@@ -49,6 +49,14 @@ pub trait Host {
     /// Takes a run-time error or warning of the script.
     fn error(&mut self, at: Position<'_>, text: &str);
 
+    /// True while [`Host::step`] wants to be told. Asked before each operation, so it must cost nothing.
+    fn tracing(&self) -> bool {
+        false
+    }
+
+    /// One step of the script is done.
+    fn step(&mut self, _step: &TraceStep<'_>) {}
+
     /// Expands a format string that is only known at run time, for `{s.eval}`.
     fn expand(&mut self, _text: &[u8]) -> Value {
         Value::Null
@@ -246,6 +254,58 @@ impl<'a> Args<'a> {
         match self.get(i) {
             Arg::Regex(r) => Some(r),
             _ => None,
+        }
+    }
+}
+
+/// One step of a run: a call, a test, an assignment, the way into a route and out of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceStep<'a> {
+    /// Where.
+    pub at: Position<'a>,
+    /// What kind of step.
+    pub kind: StepKind,
+    /// Function, route or variable, as written.
+    pub name: &'a str,
+    /// Code of a call, an assignment or a return; 1 or -1 of a test.
+    pub result: i64,
+    /// How many routes were entered by `route()`.
+    pub depth: usize,
+}
+
+/// Kinds of steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepKind {
+    /// A function was called.
+    Call,
+    /// A condition was tested.
+    Test,
+    /// A variable was assigned.
+    Assign,
+    /// A log line.
+    Log,
+    /// A route was entered.
+    Route,
+    /// A route was left.
+    Return,
+    /// The script ended by `exit`.
+    Exit,
+    /// The script ended by `drop`.
+    Drop,
+}
+
+impl StepKind {
+    /// A word for logs.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Call => "call",
+            Self::Test => "test",
+            Self::Assign => "assign",
+            Self::Log => "log",
+            Self::Route => "route",
+            Self::Return => "return",
+            Self::Exit => "exit",
+            Self::Drop => "drop",
         }
     }
 }

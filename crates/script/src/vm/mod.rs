@@ -15,7 +15,7 @@ pub(crate) use eval::{MAX_STRING, expand, read};
 pub use frame::{Frame, How, Outcome, ScriptError, Step};
 pub use host::{
     Arg, ArgStr, Args, AssignOp, CallMode, Context, Finished, Flow, Host, Index, LaunchJob, Position,
-    VarAccess, VarRef,
+    StepKind, TraceStep, VarAccess, VarRef,
 };
 
 /// The level a log level's name stands for; its third character decides.

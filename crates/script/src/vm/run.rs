@@ -7,7 +7,9 @@ use smallvec::SmallVec;
 use super::compare::{assign_with, binary, compare, compare_null, posix_regex};
 use super::eval::{expand, expand_into, read, read_at, resolve, value};
 use super::frame::{Call, How, Outcome, Scope, ScriptError, State, Step, Test};
-use super::host::{Arg, ArgStr, Args, AssignOp, CallMode, Finished, Flow, Host, LaunchJob};
+use super::host::{
+    Arg, ArgStr, Args, AssignOp, CallMode, Finished, Flow, Host, LaunchJob, StepKind, TraceStep,
+};
 use crate::names::RouteType;
 use crate::net::parse_ip;
 use crate::parse::{BinOp, CmpOp};
@@ -36,12 +38,25 @@ macro_rules! eval {
 impl<H: Host> Run<'_, H> {
     /// Runs until the end or the next wait.
     pub fn go(&mut self) -> Step<H::Wait> {
+        let step = self.steps();
+        // A step that waits is told when its result is there.
+        if !matches!(step, Step::Wait(_)) && self.host.tracing() {
+            self.tell();
+        }
+        step
+    }
+
+    fn steps(&mut self) -> Step<H::Wait> {
         let program = self.program;
         let budget = program.limits.operations;
         loop {
+            if self.host.tracing() {
+                self.tell();
+            }
             let Some(op) = program.ops.get(self.state.pc as usize) else {
                 return self.done(How::End);
             };
+            self.state.last = self.state.pc;
             self.state.pc += 1;
             self.state.operations += 1;
             if self.state.operations > budget {
@@ -223,6 +238,44 @@ impl<H: Host> Run<'_, H> {
                 }
             }
         }
+    }
+
+    /// Tells the host of the operation that was done last.
+    #[cold]
+    fn tell(&mut self) {
+        let program = self.program;
+        let last = std::mem::replace(&mut self.state.last, u32::MAX);
+        let Some(op) = program.ops.get(last as usize) else { return };
+        let var = |i: u32| program.pool.vars.get(i as usize).map_or("", |v| &*v.text);
+        let route = |id: RouteId| program.route(id).and_then(|r| r.name.as_deref()).unwrap_or("");
+        let code = self.state.code;
+        let test = if self.state.test == Test::True { 1 } else { -1 };
+        let (kind, name, result) = match *op {
+            Op::Call(i) => (StepKind::Call, &*program.calls[i as usize].name, code),
+            Op::Async(i) => {
+                (StepKind::Call, &*program.calls[program.asyncs[i as usize].call as usize].name, code)
+            }
+            Op::Launch(i) => {
+                (StepKind::Call, &*program.calls[program.launches[i as usize].call as usize].name, code)
+            }
+            Op::TestVar(v)
+            | Op::CmpConst { var: v, .. }
+            | Op::CmpVar { var: v, .. }
+            | Op::CmpNull { var: v, .. }
+            | Op::CmpNet { var: v, .. }
+            | Op::CmpRegex { var: v, .. } => (StepKind::Test, var(v), test),
+            Op::TestTop => (StepKind::Test, "[ ]", test),
+            Op::Assign { var: v, .. } | Op::AssignWith { var: v, .. } => (StepKind::Assign, var(v), code),
+            Op::Log(_) => (StepKind::Log, "xlog", code),
+            Op::Route(_) => (StepKind::Route, route(self.state.route), code),
+            Op::Return(_) | Op::EndRoute => (StepKind::Return, "", code),
+            Op::Exit => (StepKind::Exit, "", code),
+            Op::Drop => (StepKind::Drop, "", code),
+            _ => return,
+        };
+        let step =
+            TraceStep { at: program.position(last), kind, name, result, depth: self.state.calls.len() };
+        self.host.step(&step);
     }
 
     fn done(&self, how: How) -> Step<H::Wait> {

@@ -260,3 +260,91 @@ fn kept_tables_are_read_without_waiting_and_reloaded_by_command() {
     assert_eq!(all.unwrap()["rows"], 2);
     assert!(block_on(commands::run(&house.kernel, "sql_cacher:reload", serde_json::json!(["d"]))).is_err());
 }
+
+const INVITE: &str = "INVITE sip:bob@example.org SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:5070;branch=z9hG4bKb1\r\n\
+     From: <sip:alice@example.org>;tag=1\r\nTo: <sip:bob@example.org>\r\nCall-ID: branch\r\n\
+     CSeq: 1 INVITE\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n";
+
+#[test]
+fn a_branch_route_waits_for_the_database_and_each_branch_gets_its_own_answer() {
+    fn gateways(sql: &str, _: &[SqlValue]) -> Result<Vec<Vec<SqlValue>>, StoreError> {
+        let gateway = if sql.contains("'one'") { "192.0.2.1" } else { "192.0.2.2" };
+        Ok(vec![vec![SqlValue::from(gateway)]])
+    }
+    let script = r#"
+loadmodule "sl.so"
+loadmodule "tm.so"
+loadmodule "sqlops.so"
+modparam("sqlops", "db_url", "test:")
+route {
+    t_on_branch("pick");
+    seturi("sip:one@192.0.2.9");
+    append_msg_branch("sip:two@192.0.2.9");
+    append_msg_branch("sip:none@192.0.2.9");
+    t_relay();
+}
+branch_route[pick] {
+    sql_query("select gw from gws where name='$rU'", "$avp(gw)");
+    if ($rU == "none") drop;
+    $rd = $avp(gw);
+}
+"#;
+    let sent = House::start(script, gateways).take(INVITE);
+    let lines: Vec<&str> = sent.iter().filter_map(|m| m.lines().next()).collect();
+    assert!(lines.contains(&"INVITE sip:one@192.0.2.1 SIP/2.0"), "{lines:?}");
+    assert!(lines.contains(&"INVITE sip:two@192.0.2.2 SIP/2.0"), "{lines:?}");
+    assert!(!sent.iter().any(|m| m.contains("sip:none")), "{sent:#?}");
+}
+
+#[test]
+fn a_local_route_waits_before_the_request_leaves() {
+    fn header(_: &str, _: &[SqlValue]) -> Result<Vec<Vec<SqlValue>>, StoreError> {
+        Ok(vec![vec![SqlValue::from("from the table")]])
+    }
+    let script = r#"
+loadmodule "sl.so"
+loadmodule "tm.so"
+loadmodule "sipmsgops.so"
+loadmodule "sqlops.so"
+modparam("sqlops", "db_url", "test:")
+route {
+    t_new_request("MESSAGE", "sip:carol@192.0.2.7", "sip:us@example.org", "sip:carol@192.0.2.7", "text/plain hello");
+    exit;
+}
+local_route {
+    sql_query("select x from y", "$avp(x)");
+    append_hf("X-Note: $avp(x)\r\n");
+}
+"#;
+    let sent = House::start(script, header).take(INVITE);
+    let message = sent.iter().find(|m| m.starts_with("MESSAGE sip:carol@192.0.2.7")).expect("a MESSAGE");
+    assert!(message.contains("X-Note: from the table\r\n"), "{message}");
+}
+
+#[test]
+fn a_forbidden_destination_is_passed_over_and_the_call_fails_when_there_is_no_other() {
+    let script = r#"
+dst_blacklist = gw : { (any, 192.0.2.0/24, 0, "") }
+loadmodule "sl.so"
+loadmodule "tm.so"
+route {
+    if (check_blacklist_rule("gw", "192.0.2.1", 5060, "udp")) use_blacklist("gw");
+    seturi("sip:one@192.0.2.1");
+    append_msg_branch("sip:two@198.51.100.1");
+    t_relay();
+}
+"#;
+    let sent = House::start(script, no_database).take(INVITE);
+    assert!(sent.iter().any(|m| m.starts_with("INVITE sip:two@198.51.100.1")), "{sent:#?}");
+    assert!(!sent.iter().any(|m| m.starts_with("INVITE sip:one")), "{sent:#?}");
+}
+
+#[test]
+fn flags_of_the_whole_server_are_seen_by_all() {
+    let lines = "loadmodule \"gflags.so\"\nmodparam(\"gflags\", \"initial\", 1)";
+    let route = r#"if (is_gflag(0)) { set_gflag(3); reset_gflag(0); } if (is_gflag(3)) { $var(x) = "on"; }"#;
+    let house = house(lines, route, "$var(x)", no_database);
+    assert_eq!(house.ask(1), "on");
+    let all = block_on(commands::run(&house.kernel, "get_gflags", serde_json::json!([]))).unwrap();
+    assert_eq!(all["dec"], 8);
+}

@@ -65,6 +65,7 @@ impl House {
         };
         change(&mut drivers);
         let mut kernel = Kernel::new(loaded.registry, loaded.settings, drivers, 1, Arc::new(loaded.program));
+        kernel.blacklists = loaded.blacklists;
         for module in kernel.registry.modules.clone() {
             let given = loaded.params.get(module.name).map_or(&[][..], |g| g);
             let opened = (module.open)(&mut Opening::new(&mut kernel, module, given));

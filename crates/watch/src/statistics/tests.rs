@@ -4,11 +4,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use switchroom_kernel::context::{Ctx, Received};
+use switchroom_kernel::context::{Ctx, Flow, Received};
 use switchroom_kernel::ports::net::{ConnId, Net, Outgoing, SocketId};
-use switchroom_kernel::run::run_now;
+use switchroom_kernel::run::run_within;
 use switchroom_kernel::{Kernel, Shard};
 use switchroom_script::names::RouteType;
+use switchroom_script::vm::Frame;
 use switchroom_wire::sip::Message;
 
 use super::MODULE;
@@ -37,8 +38,9 @@ fn run(params: &str, body: &str) -> Result<(Arc<Kernel>, i64), String> {
     let mut ctx = Ctx::new(shard, msg, received, RouteType::Request);
     let program = kernel.program.load_full();
     let route = program.find(RouteType::Request, None).unwrap();
-    let outcome = run_now(&mut ctx, &program, route);
-    Ok((kernel, outcome.code))
+    let flow = run_within(&mut ctx, Frame::new(&program, route), |_, outcome| Flow::Value(outcome.code));
+    let Flow::Value(code) = flow else { return Err("the script waits".into()) };
+    Ok((kernel, code))
 }
 
 #[test]
