@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use switchroom_data::sqlite::SqliteDriver;
+use switchroom_data::text::TextDriver;
 use switchroom_data::{mysql, postgres, schema};
 use switchroom_kernel::open::block_on;
 use switchroom_kernel::ports::store::{Query, SqlValue, Store, StoreDriver, StoreOptions};
@@ -27,6 +28,7 @@ pub fn drivers() -> anyhow::Result<Vec<Arc<dyn StoreDriver>>> {
         Arc::new(SqliteDriver::start().context("cannot start the SQLite driver")?),
         mysql::driver().context("cannot start the MySQL driver")?,
         postgres::driver().context("cannot start the PostgreSQL driver")?,
+        Arc::new(TextDriver::start().context("cannot start the driver of text files")?),
     ])
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -160,13 +160,15 @@ impl Database {
         self.process = launch(self.kind, self.dir.path(), self.port);
     }
 
-    /// Ends it at once.
+    /// Ends it at once, with the processes it started.
     pub fn kill(&mut self) {
+        let children = self.children();
         self.process.kill();
-        // Processes of PostgreSQL notice by themselves that the first one is gone.
+        children.iter().for_each(|pid| signal("KILL", pid));
+        // A server that starts while one of them lives finds its data in use.
         let until = Instant::now() + Duration::from_secs(10);
-        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok() && Instant::now() < until {
-            thread::sleep(Duration::from_millis(20));
+        while children.iter().any(|pid| is_alive(pid)) && Instant::now() < until {
+            thread::sleep(Duration::from_millis(10));
         }
         let _ = fs::remove_file(self.dir.path().join("data/postmaster.pid"));
     }
@@ -174,18 +176,33 @@ impl Database {
     /// To the server and the processes it started.
     fn signal_all(&self, name: &str) {
         self.process.signal(name);
-        let parent = self.process.id().to_string();
-        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-            // Behind the name, which may hold anything: state and parent.
-            let Some((_, rest)) = stat.rsplit_once(") ") else { continue };
-            if rest.split(' ').nth(1) == Some(&parent)
-                && let Some(pid) = entry.file_name().to_str()
-            {
-                let _ = Command::new("kill").arg(format!("-{name}")).arg(pid).status();
-            }
-        }
+        self.children().iter().for_each(|pid| signal(name, pid));
     }
+
+    fn children(&self) -> Vec<String> {
+        let parent = self.process.id().to_string();
+        let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = pids.filter_map(|entry| entry.file_name().into_string().ok());
+        pids.filter(|pid| stat(pid).is_some_and(|(_, of)| of == parent)).collect()
+    }
+}
+
+fn signal(name: &str, pid: &str) {
+    // It may have ended by itself.
+    let _ = Command::new("kill").arg(format!("-{name}")).arg(pid).stderr(Stdio::null()).status();
+}
+
+fn is_alive(pid: &str) -> bool {
+    stat(pid).is_some_and(|(state, _)| state != "Z")
+}
+
+/// State and parent of a process.
+fn stat(pid: &str) -> Option<(String, String)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Behind the name, which may hold anything.
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let mut words = rest.split(' ');
+    Some((words.next()?.to_owned(), words.next()?.to_owned()))
 }
 
 fn launch(kind: Kind, dir: &Path, port: u16) -> Process {

@@ -5,6 +5,7 @@
 pub mod cache;
 pub mod cachedb_local;
 pub mod cachedb_redis;
+pub mod cachedb_sql;
 pub mod cfgutils;
 pub mod dialplan;
 pub mod exec;
@@ -16,6 +17,7 @@ mod random;
 pub mod regex;
 pub mod rest_client;
 mod sql;
+pub mod sql_cacher;
 pub mod sqlops;
 mod time_rec;
 pub mod uuid;
@@ -28,6 +30,7 @@ pub static MODULES: &[&Module] = &[
     &cache::MODULE,
     &cachedb_local::MODULE,
     &cachedb_redis::MODULE,
+    &cachedb_sql::MODULE,
     &cfgutils::MODULE,
     &dialplan::MODULE,
     &exec::MODULE,
@@ -37,6 +40,7 @@ pub static MODULES: &[&Module] = &[
     &mathops::MODULE,
     &regex::MODULE,
     &rest_client::MODULE,
+    &sql_cacher::MODULE,
     &sqlops::MODULE,
     &uuid::MODULE,
 ];

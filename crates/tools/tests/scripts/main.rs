@@ -1,5 +1,6 @@
 //! Scripts in, outcome out, through the whole house.
 
+mod cache_sql;
 mod redis;
 mod rest;
 mod support;
@@ -225,6 +226,39 @@ fn functions_of_avpops_without_a_database() {
     let x = "$var(x) $(avp(m)[0]) $(avp(m)[1]) $(avp(c)[1]) $avp(l) $avp(n) $avp(k) $rU";
     let house = house(lines, route, x, no_database);
     assert_eq!(house.ask(1), "set unset checked sip:b@bob sip:a@bob sip:a@one sip:a@one 80 0 80");
+}
+
+/// A table of carriers; a new one turns up when it is asked for by name.
+fn carriers(sql: &str, args: &[SqlValue]) -> Result<Vec<Vec<SqlValue>>, StoreError> {
+    let row = |key: &str, n: i64| vec![SqlValue::from(key), SqlValue::Int(n), SqlValue::Null];
+    match sql {
+        "SELECT prefix, price, host FROM carriers LIMIT 1000001" => Ok(vec![row("43", 5), row("49", 7)]),
+        "SELECT prefix, price, host FROM carriers WHERE prefix = ?" if args[0] == SqlValue::from("44") => {
+            Ok(vec![row("44", 9)])
+        }
+        other => Err(StoreError::Statement(other.to_owned())),
+    }
+}
+
+#[test]
+fn kept_tables_are_read_without_waiting_and_reloaded_by_command() {
+    let lines = "loadmodule \"sql_cacher.so\"\nmodparam(\"sql_cacher\", \"cache_table\", \"id=c\ntable=carriers\n\
+                 key=prefix\ncolumns=price host\non_demand=1\")";
+    let route = r#"
+        $var(k) = "49";
+        $var(x) = $sql_cached_value(c:price:$var(k)) + $sql_cached_value(c:price:43);
+        if ($sql_cached_value(c:host:43) == NULL && $sql_cached_value(c:price:nobody) == NULL) { $var(x) = $var(x) + 100; }
+        if ($sql_cached_value(x:price:43) != NULL || $sql_cached_value(c:wrong:43) != NULL) { $var(x) = 0; }
+        $var(new) = $sql_cached_value(c:price:44);
+        sql_cache_dump("c", "prefix price", "$avp(p);$avp(n)");"#;
+    let house = house(lines, route, "$var(x) $var(new) $avp(p) $avp(n) $(avp(p)[1])", carriers);
+    assert_eq!(house.ask(1), "112 <null> 43 5 49");
+    let one = block_on(commands::run(&house.kernel, "sql_cacher_reload", serde_json::json!(["c", "44"])));
+    assert_eq!(one.unwrap()["rows"], 1);
+    assert_eq!(house.ask(2), "112 9 43 5 44");
+    let all = block_on(commands::run(&house.kernel, "sql_cacher:reload", serde_json::json!(["c"])));
+    assert_eq!(all.unwrap()["rows"], 2);
+    assert!(block_on(commands::run(&house.kernel, "sql_cacher:reload", serde_json::json!(["d"]))).is_err());
 }
 
 const INVITE: &str = "INVITE sip:bob@example.org SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:5070;branch=z9hG4bKb1\r\n\
