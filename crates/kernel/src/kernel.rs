@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use switchroom_script::Program;
 use switchroom_script::parse::ast::BlacklistDef;
 
+use crate::by_type::ByType;
 use crate::context::Ctx;
 use crate::events::Events;
 use crate::module::{Hook, Hooked};
@@ -130,7 +131,7 @@ pub struct Kernel {
     post: OnceLock<Arc<dyn Post>>,
     reload: OnceLock<Reload>,
     stop: OnceLock<Arc<dyn Fn() + Send + Sync>>,
-    states: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+    states: ByType<Arc<dyn Any + Send + Sync>>,
     shard_parts: Vec<ShardPart>,
 }
 
@@ -187,7 +188,7 @@ impl Kernel {
             post: OnceLock::new(),
             reload: OnceLock::new(),
             stop: OnceLock::new(),
-            states: HashMap::new(),
+            states: ByType::default(),
             shard_parts: Vec::new(),
         }
     }
@@ -218,7 +219,7 @@ impl Kernel {
         self.shard_parts.push(part);
     }
 
-    pub(crate) fn shard_parts(&self, worker: usize) -> HashMap<TypeId, Box<dyn Any>> {
+    pub(crate) fn shard_parts(&self, worker: usize) -> ByType<Box<dyn Any>> {
         self.shard_parts.iter().map(|make| make(worker)).collect()
     }
 

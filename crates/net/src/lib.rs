@@ -12,6 +12,7 @@ mod counters;
 pub mod dns;
 pub mod http;
 mod mailbox;
+mod overload;
 pub mod streams;
 mod tcp;
 pub mod timers;
