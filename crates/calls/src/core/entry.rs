@@ -65,7 +65,6 @@ fn note(shard: &Shard, msg: &Message, received: &Received) {
 }
 
 fn request(shard: &Rc<Shard>, msg: Message, received: Received) {
-    let program = shard.kernel.program.load_full();
     let mut ctx = Ctx::new(shard.clone(), Rc::new(msg), received, RouteType::Request);
     send::stamp_received(&mut ctx);
     alias::accept(&ctx);
@@ -74,13 +73,27 @@ fn request(shard: &Rc<Shard>, msg: Message, received: Received) {
             return;
         }
     }
+    match shard.kernel.hooks.route {
+        Some(instead) => instead(ctx),
+        None => request_route(ctx),
+    }
+}
+
+/// Run the request route of the script in force. For the module that has [`Hook::Route`].
+///
+/// [`Hook::Route`]: switchroom_kernel::module::Hook::Route
+pub fn request_route(ctx: Box<Ctx>) {
+    let program = ctx.shard.kernel.program.load_full();
     match program.find(RouteType::Request, None) {
         Some(route) => run_route(ctx, &program, route, request_done),
         None => request_done(ctx, ABORTED),
     }
 }
 
-fn request_done(mut ctx: Box<Ctx>, _outcome: Outcome) {
+/// The processing of a request has ended. For the module that has [`Hook::Route`].
+///
+/// [`Hook::Route`]: switchroom_kernel::module::Hook::Route
+pub fn request_done(mut ctx: Box<Ctx>, _outcome: Outcome) {
     let shard = ctx.shard.clone();
     for hook in &shard.kernel.hooks.script_end {
         hook(&mut ctx);
