@@ -16,6 +16,7 @@ use crate::by_type::ByType;
 use crate::context::Ctx;
 use crate::events::Events;
 use crate::module::{Hook, Hooked};
+use crate::ports::datagram::Datagrams;
 use crate::ports::http::{HttpClient, HttpServer};
 use crate::ports::net::{
     Clock, ConnId, Mail, Packet, Post, Proto, Resolver, SendError, SocketId, Sockets, Spawn,
@@ -44,6 +45,8 @@ pub struct Drivers {
     pub web: Arc<dyn HttpClient>,
     /// Byte streams for protocols other than SIP.
     pub streams: Arc<dyn Streams>,
+    /// Datagrams for protocols other than SIP.
+    pub datagrams: Arc<dyn Datagrams>,
     /// Databases, by URL scheme.
     pub stores: Vec<Arc<dyn StoreDriver>>,
 }
@@ -68,6 +71,8 @@ pub struct Hooks {
     pub entry: Option<fn(&Rc<Shard>, Packet)>,
     /// See [`Hook::Request`].
     pub request: Vec<fn(&mut Ctx) -> Hooked>,
+    /// See [`Hook::Route`].
+    pub route: Option<fn(Box<Ctx>)>,
     /// See [`Hook::Reply`].
     pub reply: Vec<fn(Box<Ctx>) -> Option<Box<Ctx>>>,
     /// See [`Hook::Routed`].
@@ -153,6 +158,7 @@ impl Kernel {
             match hook {
                 Hook::Entry(f) => hooks.entry = Some(*f),
                 Hook::Request(f) => hooks.request.push(*f),
+                Hook::Route(f) => hooks.route = Some(*f),
                 Hook::Reply(f) => hooks.reply.push(*f),
                 Hook::Routed(f) => hooks.routed.push(*f),
                 Hook::Suspend(f) => hooks.suspend.push(*f),

@@ -9,6 +9,7 @@
 mod bind;
 mod config;
 mod counters;
+pub mod datagrams;
 pub mod dns;
 pub mod http;
 mod mailbox;

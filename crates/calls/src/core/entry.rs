@@ -65,7 +65,6 @@ fn note(shard: &Shard, msg: &Message, received: &Received) {
 }
 
 fn request(shard: &Rc<Shard>, msg: Message, received: Received) {
-    let program = shard.kernel.program.load_full();
     let mut ctx = Ctx::new(shard.clone(), Rc::new(msg), received, RouteType::Request);
     send::stamp_received(&mut ctx);
     alias::accept(&ctx);
@@ -74,15 +73,30 @@ fn request(shard: &Rc<Shard>, msg: Message, received: Received) {
             return;
         }
     }
+<<<<<<< HEAD
     if shard.net.overloaded() && is_new_work(&ctx.msg) && shard.kernel.state::<Core>().overload_control {
         return refuse_new_work(&mut ctx);
     }
+=======
+    match shard.kernel.hooks.route {
+        Some(instead) => instead(ctx),
+        None => request_route(ctx),
+    }
+}
+
+/// Run the request route of the script in force. For the module that has [`Hook::Route`].
+///
+/// [`Hook::Route`]: switchroom_kernel::module::Hook::Route
+pub fn request_route(ctx: Box<Ctx>) {
+    let program = ctx.shard.kernel.program.load_full();
+>>>>>>> h3
     match program.find(RouteType::Request, None) {
         Some(route) => run_route(ctx, &program, route, request_done),
         None => request_done(ctx, ABORTED),
     }
 }
 
+<<<<<<< HEAD
 /// A request that begins something: those of calls in progress have a To tag, and a CANCEL or ACK belongs to a request that was
 /// let in.
 fn is_new_work(msg: &Message) -> bool {
@@ -105,6 +119,12 @@ fn refuse_new_work(ctx: &mut Ctx) {
 }
 
 fn request_done(mut ctx: Box<Ctx>, _outcome: Outcome) {
+=======
+/// The processing of a request has ended. For the module that has [`Hook::Route`].
+///
+/// [`Hook::Route`]: switchroom_kernel::module::Hook::Route
+pub fn request_done(mut ctx: Box<Ctx>, _outcome: Outcome) {
+>>>>>>> h3
     let shard = ctx.shard.clone();
     for hook in &shard.kernel.hooks.script_end {
         hook(&mut ctx);

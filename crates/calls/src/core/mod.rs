@@ -7,7 +7,7 @@ mod blacklist;
 pub mod body;
 pub mod branches;
 mod commands;
-mod entry;
+pub(crate) mod entry;
 pub mod events;
 pub mod functions;
 pub mod locate;
