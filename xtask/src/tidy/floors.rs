@@ -19,7 +19,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("rehearsal", 30),
     ("calls", 40),
     ("users", 41),
-    ("messages", 41),
+    ("messages", 42),
     ("money", 41),
     ("tools", 41),
     ("watch", 41),
