@@ -19,6 +19,10 @@ const fn int(name: &'static str, default: i64) -> Column {
     Column { name, kind: Kind::Int, null: false, default: Some(Literal::Int(default)) }
 }
 
+const fn big(name: &'static str) -> Column {
+    Column { name, kind: Kind::BigInt, null: false, default: Some(Literal::Int(0)) }
+}
+
 const fn small(name: &'static str, default: i64) -> Column {
     Column { name, kind: Kind::SmallInt, null: false, default: Some(Literal::Int(default)) }
 }
@@ -313,5 +317,47 @@ pub const TABLES: &[Table] = &[
             int("expires", 0),
         ],
         indexes: &[unique("keyname_idx", &["keyname"])],
+    },
+    Table {
+        name: "credit_account",
+        version: Some(1),
+        columns: &[
+            serial("id"),
+            text("name", 64),
+            big("balance"),
+            big("reserved"),
+            big("credit_limit"),
+            text("tariff", 64),
+            text("currency", 8),
+            small("enabled", 1),
+        ],
+        indexes: &[unique("name_idx", &["name"])],
+    },
+    Table {
+        name: "credit_tariff",
+        version: Some(1),
+        columns: &[
+            serial("id"),
+            text("tariff", 64),
+            text("prefix", 32),
+            big("price_part"),
+            big("price_message"),
+        ],
+        indexes: &[unique("prefix_idx", &["tariff", "prefix"])],
+    },
+    Table {
+        name: "credit_ledger",
+        version: Some(1),
+        columns: &[
+            Column { name: "id", kind: Kind::BigKey, null: false, default: None },
+            text("account", 64),
+            big("moment"),
+            text("kind", 16),
+            big("amount"),
+            big("balance"),
+            big("reserved"),
+            text("reference", 128),
+        ],
+        indexes: &[index("account_idx", &["account", "id"])],
     },
 ];
