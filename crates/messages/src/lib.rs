@@ -1,0 +1,10 @@
+//! Short messages: SMPP connections, the gateway between SIP MESSAGE and SMPP, the SMS centre.
+//!
+//! Adding a module is one folder and one line in [`MODULES`].
+
+pub mod link;
+
+use switchroom_kernel::Module;
+
+/// The modules of this floor.
+pub static MODULES: &[&Module] = &[];
