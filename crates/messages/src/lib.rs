@@ -3,8 +3,9 @@
 //! Adding a module is one folder and one line in [`MODULES`].
 
 pub mod link;
+pub mod smsc;
 
 use switchroom_kernel::Module;
 
 /// The modules of this floor.
-pub static MODULES: &[&Module] = &[];
+pub static MODULES: &[&Module] = &[&smsc::MODULE];

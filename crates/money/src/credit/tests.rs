@@ -12,8 +12,10 @@ use super::api::{Credit, CreditError, Entry, Kind, Price, Refused, Settings};
 use super::purse::Purse;
 
 fn store(driver: &SqliteDriver, folder: &tempfile::TempDir) -> Arc<dyn Store> {
-    let url = format!("sqlite://{}?mode=rwc", folder.path().join("credit.sqlite").display());
-    let store = block_on(driver.open(&url, &StoreOptions::default())).unwrap();
+    let url = format!("sqlite://{}", folder.path().join("credit.sqlite").display());
+    let store =
+        block_on(driver.open(&url, &StoreOptions::from([("create".to_owned(), vec!["1".to_owned()])])))
+            .unwrap();
     block_on(schema::create_all(&*store)).unwrap();
     store
 }
