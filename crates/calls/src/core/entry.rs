@@ -73,11 +73,9 @@ fn request(shard: &Rc<Shard>, msg: Message, received: Received) {
             return;
         }
     }
-<<<<<<< HEAD
     if shard.net.overloaded() && is_new_work(&ctx.msg) && shard.kernel.state::<Core>().overload_control {
         return refuse_new_work(&mut ctx);
     }
-=======
     match shard.kernel.hooks.route {
         Some(instead) => instead(ctx),
         None => request_route(ctx),
@@ -89,14 +87,12 @@ fn request(shard: &Rc<Shard>, msg: Message, received: Received) {
 /// [`Hook::Route`]: switchroom_kernel::module::Hook::Route
 pub fn request_route(ctx: Box<Ctx>) {
     let program = ctx.shard.kernel.program.load_full();
->>>>>>> h3
     match program.find(RouteType::Request, None) {
         Some(route) => run_route(ctx, &program, route, request_done),
         None => request_done(ctx, ABORTED),
     }
 }
 
-<<<<<<< HEAD
 /// A request that begins something: those of calls in progress have a To tag, and a CANCEL or ACK belongs to a request that was
 /// let in.
 fn is_new_work(msg: &Message) -> bool {
@@ -118,13 +114,10 @@ fn refuse_new_work(ctx: &mut Ctx) {
     send::reply(ctx, 503, b"Service Unavailable", None, header, None);
 }
 
-fn request_done(mut ctx: Box<Ctx>, _outcome: Outcome) {
-=======
 /// The processing of a request has ended. For the module that has [`Hook::Route`].
 ///
 /// [`Hook::Route`]: switchroom_kernel::module::Hook::Route
 pub fn request_done(mut ctx: Box<Ctx>, _outcome: Outcome) {
->>>>>>> h3
     let shard = ctx.shard.clone();
     for hook in &shard.kernel.hooks.script_end {
         hook(&mut ctx);

@@ -319,7 +319,6 @@ pub const TABLES: &[Table] = &[
         indexes: &[unique("keyname_idx", &["keyname"])],
     },
     Table {
-<<<<<<< HEAD
         name: "smpp",
         version: Some(1),
         columns: &[
@@ -337,7 +336,8 @@ pub const TABLES: &[Table] = &[
             int("session_type", 1),
         ],
         indexes: &[unique("unique_name", &["name"])],
-=======
+    },
+    Table {
         name: "credit_account",
         version: Some(1),
         columns: &[
@@ -462,6 +462,5 @@ pub const TABLES: &[Table] = &[
             small("enabled", 1),
         ],
         indexes: &[],
->>>>>>> h2
     },
 ];
