@@ -4,8 +4,9 @@
 
 pub mod link;
 pub mod proto_smpp;
+pub mod smsc;
 
 use switchroom_kernel::Module;
 
 /// The modules of this floor.
-pub static MODULES: &[&Module] = &[&proto_smpp::MODULE];
+pub static MODULES: &[&Module] = &[&proto_smpp::MODULE, &smsc::MODULE];

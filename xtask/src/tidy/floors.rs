@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::Fault;
 
-/// Every floor with its height. On the fourth floor `calls` is the base on which the other rooms stand.
+/// Every floor with its height. On the fourth floor `calls` is the base on which the other rooms stand, and `messages` uses
+/// its neighbours: locations, money, HTTP.
 const FLOORS: &[(&str, u32)] = &[
     ("wire", 0),
     ("engine", 10),

@@ -19,6 +19,10 @@ const fn int(name: &'static str, default: i64) -> Column {
     Column { name, kind: Kind::Int, null: false, default: Some(Literal::Int(default)) }
 }
 
+const fn big(name: &'static str) -> Column {
+    Column { name, kind: Kind::BigInt, null: false, default: Some(Literal::Int(0)) }
+}
+
 const fn small(name: &'static str, default: i64) -> Column {
     Column { name, kind: Kind::SmallInt, null: false, default: Some(Literal::Int(default)) }
 }
@@ -332,5 +336,131 @@ pub const TABLES: &[Table] = &[
             int("session_type", 1),
         ],
         indexes: &[unique("unique_name", &["name"])],
+    },
+    Table {
+        name: "credit_account",
+        version: Some(1),
+        columns: &[
+            serial("id"),
+            text("name", 64),
+            big("balance"),
+            big("reserved"),
+            big("credit_limit"),
+            text("tariff", 64),
+            text("currency", 8),
+            small("enabled", 1),
+        ],
+        indexes: &[unique("name_idx", &["name"])],
+    },
+    Table {
+        name: "credit_tariff",
+        version: Some(1),
+        columns: &[
+            serial("id"),
+            text("tariff", 64),
+            text("prefix", 32),
+            big("price_part"),
+            big("price_message"),
+        ],
+        indexes: &[unique("prefix_idx", &["tariff", "prefix"])],
+    },
+    Table {
+        name: "credit_ledger",
+        version: Some(1),
+        columns: &[
+            Column { name: "id", kind: Kind::BigKey, null: false, default: None },
+            text("account", 64),
+            big("moment"),
+            text("kind", 16),
+            big("amount"),
+            big("balance"),
+            big("reserved"),
+            text("reference", 128),
+        ],
+        indexes: &[index("account_idx", &["account", "id"])],
+    },
+    Table {
+        name: "sms_message",
+        version: Some(1),
+        columns: &[
+            Column { name: "id", kind: Kind::BigKey, null: false, default: None },
+            small("nature", 0),
+            text("account", 64),
+            text("target", 128),
+            small("state", 1),
+            small("under_way", 0),
+            big("submitted"),
+            big("due"),
+            big("expires"),
+            big("done"),
+            big("price"),
+            int("attempts", 0),
+            big("error"),
+            text("source", 64),
+            text("destination", 64),
+            text_or_null("remote_id", 65),
+            Column { name: "content", kind: Kind::Blob, null: true, default: None },
+        ],
+        indexes: &[index("done_idx", &["done"])],
+    },
+    Table {
+        name: "sms_account",
+        version: Some(1),
+        columns: &[
+            serial("id"),
+            text("system_id", 16),
+            text("password", 128),
+            text("addresses", 255),
+            text("bind_types", 16),
+            int("binds", 4),
+            int("rate", 0),
+            int("max_window", 100),
+            text("senders", 255),
+            text("default_sender", 21),
+            text("credit", 64),
+            text("api_key", 128),
+            text("webhook", 255),
+            text("webhook_secret", 64),
+            small("strict", 0),
+            small("enabled", 1),
+        ],
+        indexes: &[unique("system_id_idx", &["system_id"])],
+    },
+    Table {
+        name: "sms_route",
+        version: Some(1),
+        columns: &[
+            serial("id"),
+            int("priority", 0),
+            text("account", 64),
+            text("sender", 64),
+            text("prefix", 32),
+            text("network", 16),
+            text("content", 128),
+            text("target", 128),
+            int("weight", 1),
+            big("cost"),
+            text("retry", 128),
+            small("enabled", 1),
+        ],
+        indexes: &[],
+    },
+    Table {
+        name: "sms_network",
+        version: Some(1),
+        columns: &[serial("id"), text("prefix", 32), text("mccmnc", 16), text("name", 64)],
+        indexes: &[unique("prefix_idx", &["prefix"])],
+    },
+    Table {
+        name: "sms_policy",
+        version: Some(1),
+        columns: &[
+            serial("id"),
+            text("account", 64),
+            text("kind", 16),
+            text("value", 255),
+            small("enabled", 1),
+        ],
+        indexes: &[],
     },
 ];
