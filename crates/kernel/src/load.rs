@@ -9,6 +9,7 @@ use switchroom_script::parse::ast::{Ast, BlacklistDef, GlobalValue, ParamValue, 
 use switchroom_script::source::Span;
 use switchroom_script::{DiskLoader, Loader, Program};
 
+use crate::absent;
 use crate::kernel::Alias;
 use crate::module::{Module, ParamKind};
 use crate::ports::net::Proto;
@@ -226,7 +227,8 @@ impl Checker<'_> {
                     self.say_fix(line.span, text, why, line.whole, String::new());
                 }
                 None => {
-                    let help = diag::did_you_mean(&line.name, self.catalogue.iter().map(|m| m.name));
+                    let near = || diag::did_you_mean(&line.name, self.catalogue.iter().map(|m| m.name));
+                    let help = absent::advice(&line.name).or_else(near);
                     let text = format!("there is no module `{}`", line.name);
                     self.say(Severity::Error, line.span, text, help);
                 }
@@ -271,7 +273,9 @@ impl Checker<'_> {
                     ),
                     false => (
                         format!("there is no module `{}`", line.module),
-                        diag::did_you_mean(&line.module, self.catalogue.iter().map(|m| m.name)),
+                        absent::advice(&line.module).or_else(|| {
+                            diag::did_you_mean(&line.module, self.catalogue.iter().map(|m| m.name))
+                        }),
                     ),
                 };
                 self.say(Severity::Error, line.module_span, text, help);
@@ -366,7 +370,14 @@ impl Checker<'_> {
             let proto = def.proto.as_deref().unwrap_or("udp");
             if Proto::parse(proto).is_none() {
                 let text = format!("transport `{proto}` is not available");
-                let help = "there are udp and tcp".to_owned();
+                let help = match proto {
+                    "bond" => {
+                        "write a line for each socket; `$socket_out` picks one, and the right address family and \
+                               transport are found by themselves"
+                    }
+                    _ => "there are udp and tcp",
+                };
+                let help = help.to_owned();
                 self.say(Severity::Error, g.span, text, Some(help));
                 continue;
             }
