@@ -381,7 +381,9 @@ impl Handler for Peer {
                 let who = String::from_utf8_lossy(alert.source.addr);
                 tracing::info!("proto_smpp: {}: {who} can be reached again", self.address);
             }
-            _ => drop(link.nack(pdu.header, Status::INVCMDID)),
+            _ => {
+                link.nack(pdu.header, Status::INVCMDID);
+            }
         }
     }
 

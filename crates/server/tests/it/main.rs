@@ -18,6 +18,7 @@ mod loss;
 mod malformed;
 mod manage;
 mod overload;
+mod peers;
 mod phones;
 mod pickup;
 mod proxies;

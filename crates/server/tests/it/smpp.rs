@@ -44,7 +44,7 @@ struct Stage {
     phone: Ua,
 }
 
-fn row(house: &House, name: &str, port: u16, kind: u8) {
+pub fn row(house: &House, name: &str, port: u16, kind: u8) {
     house.sql(&format!(
         "INSERT INTO smpp (name, ip, port, system_id, password, system_type, src_ton, src_npi, dst_ton, dst_npi, \
          session_type) VALUES ('{name}', '127.0.0.1', {port}, 'smpp', 'test', '', 2, 1, 2, 1, {kind})"
@@ -69,7 +69,7 @@ fn stage(kind: u8, more: &str) -> Stage {
     Stage { house, centre, listener, phone }
 }
 
-fn house(routes: &str, more: &str) -> House {
+pub fn house(routes: &str, more: &str) -> House {
     let sip = free_port();
     let smpp = free_port();
     let params = format!(
@@ -80,7 +80,7 @@ fn house(routes: &str, more: &str) -> House {
 }
 
 #[track_caller]
-fn wait_bound(house: &House, count: i64) {
+pub fn wait_bound(house: &House, count: i64) {
     let mut last = String::new();
     for _ in 0..200 {
         let (_, out, _) = house.mi(&["get_statistics", "smpp_bound"]);
@@ -93,7 +93,7 @@ fn wait_bound(house: &House, count: i64) {
     panic!("not {count} bound: {last}");
 }
 
-fn message(phone: &Ua, to: &str, body: &str, kind: &str) -> String {
+pub fn message(phone: &Ua, to: &str, body: &str, kind: &str) -> String {
     let call = Call::new("sip:alice@127.0.0.1", &format!("sip:{to}@127.0.0.1"));
     format!(
         "MESSAGE sip:{to}@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP {};branch={};rport\r\nMax-Forwards: 70\r\n\
