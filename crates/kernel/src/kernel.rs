@@ -60,6 +60,15 @@ pub struct Alias {
     pub subdomains: bool,
 }
 
+/// An address where a module listens for a transport of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Transport, as in `socket=name:address:port`.
+    pub transport: String,
+    /// Address; port 0 when the script names none.
+    pub addr: SocketAddr,
+}
+
 /// Hooks of all modules by kind, in order of start.
 #[derive(Default)]
 pub struct Hooks {
@@ -120,6 +129,8 @@ pub struct Kernel {
     pub program: ArcSwap<Program>,
     /// Hosts that are us, besides the sockets themselves.
     pub aliases: Vec<Alias>,
+    /// Sockets of transports that modules serve.
+    pub listens: Vec<Listen>,
     /// Destinations that the script forbids (`dst_blacklist`).
     pub blacklists: Vec<BlacklistDef>,
     /// Options for database drivers, by scheme.
@@ -180,6 +191,7 @@ impl Kernel {
             workers,
             program: ArcSwap::new(program),
             aliases: Vec::new(),
+            listens: Vec::new(),
             blacklists: Vec::new(),
             store_options: HashMap::new(),
             arguments: Vec::new(),

@@ -3,9 +3,11 @@
 //! Adding a module is one folder and one line in [`MODULES`].
 
 pub mod link;
+pub mod proto_smpp;
+pub mod sms_api;
 pub mod smsc;
 
 use switchroom_kernel::Module;
 
 /// The modules of this floor.
-pub static MODULES: &[&Module] = &[&smsc::MODULE];
+pub static MODULES: &[&Module] = &[&proto_smpp::MODULE, &sms_api::MODULE, &smsc::MODULE];

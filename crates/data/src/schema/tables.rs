@@ -444,4 +444,23 @@ pub const TABLES: &[Table] = &[
         ],
         indexes: &[],
     },
+    Table {
+        name: "smpp",
+        version: Some(1),
+        columns: &[
+            serial("id"),
+            text("name", 255),
+            text("ip", 50),
+            int("port", 2775),
+            text("system_id", 16),
+            text("password", 64),
+            text("system_type", 13),
+            int("src_ton", 0),
+            int("src_npi", 0),
+            int("dst_ton", 0),
+            int("dst_npi", 0),
+            int("session_type", 1),
+        ],
+        indexes: &[unique("unique_name", &["name"])],
+    },
 ];

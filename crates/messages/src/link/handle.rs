@@ -73,6 +73,19 @@ impl LinkHandle {
         })
     }
 
+    /// Answers a request with `generic_nack`, for a command that is not supported.
+    pub fn nack(&self, request: Header, status: Status) -> bool {
+        self.with(|inner, counters| {
+            if inner.session.state() == State::Closed {
+                return false;
+            }
+            inner.session.answered();
+            let nack = Header { command: CommandId::GENERIC_NACK, status, ..request };
+            inner.write(nack, &Body::Empty, counters);
+            true
+        })
+    }
+
     /// Accepts a bind; `system_id` is our name, `version` what we speak (0x34, 0x50), left out for a peer of version 3.3.
     pub fn accept(&self, request: Header, system_id: &[u8], version: Option<u8>) -> bool {
         let now = self.0.options.clock.now();

@@ -24,6 +24,8 @@ mod restart;
 mod script;
 mod services;
 mod session;
+mod smpp;
+mod smsc;
 mod support;
 mod tcp;
 mod transactions;
