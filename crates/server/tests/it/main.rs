@@ -15,6 +15,7 @@ mod fork;
 mod loss;
 mod malformed;
 mod manage;
+mod messages;
 mod phones;
 mod pickup;
 mod proxies;
