@@ -13,9 +13,11 @@ pub mod options;
 pub mod path;
 pub mod proto;
 pub mod rr;
+pub mod script_helper;
 pub mod signaling;
 pub mod sipmsgops;
 pub mod sl;
+pub mod status_report;
 pub mod textops;
 pub mod tm;
 pub mod uac;
@@ -38,8 +40,10 @@ pub static MODULES: &[&Module] = &[
     &proto::TCP,
     &rr::MODULE,
     &signaling::MODULE,
+    &script_helper::MODULE,
     &sipmsgops::MODULE,
     &sl::MODULE,
+    &status_report::MODULE,
     &textops::MODULE,
     &tm::MODULE,
     &uac::MODULE,

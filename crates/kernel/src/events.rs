@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use parking_lot::RwLock;
 use switchroom_script::Value;
 
+use crate::ports::net::BoxFuture;
+
 /// Index of a published event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct EventId(pub u32);
@@ -29,6 +31,12 @@ pub trait Subscriber: Send + Sync {
     fn event(&self, event: &Arc<Event>, worker: Option<usize>);
     /// For `evi:subscribers`: `transport:address`.
     fn describe(&self) -> String;
+    /// Tell it now, and say whether that was successful: for those that choose between subscribers. Without knowledge
+    /// of the way, to have queued it is success.
+    fn deliver(self: Arc<Self>, event: &Arc<Event>) -> BoxFuture<Result<(), String>> {
+        self.event(event, None);
+        Box::pin(std::future::ready(Ok(())))
+    }
 }
 
 /// Makes subscribers of one kind of address: `udp:host:port`, `http:host/path`.
@@ -50,6 +58,8 @@ struct Published {
 struct Subscribed {
     serial: u64,
     who: Arc<dyn Subscriber>,
+    /// It came by its address, so that the same address again renews it.
+    by_address: bool,
     /// Seconds since the epoch.
     expires: Option<u64>,
 }
@@ -137,7 +147,7 @@ impl Events {
     pub fn subscribe(&self, id: EventId, who: Arc<dyn Subscriber>) -> u64 {
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         if let Some(p) = self.inner.write().list.get_mut(id.0 as usize) {
-            p.subscribers.push(Subscribed { serial, who, expires: None });
+            p.subscribers.push(Subscribed { serial, who, by_address: false, expires: None });
             p.live.store(p.subscribers.len(), Ordering::Relaxed);
         }
         serial
@@ -148,34 +158,37 @@ impl Events {
         self.transports.write().insert(scheme.to_owned(), transport);
     }
 
-    /// Subscribe an address (`scheme:rest`) until `expires`, in seconds since the epoch. The same address again is
-    /// renewed.
-    pub fn subscribe_address(&self, id: EventId, socket: &str, expires: Option<u64>) -> Result<(), String> {
+    /// A subscriber for an address (`scheme:rest`), which nobody tells of anything yet.
+    pub fn subscriber(&self, socket: &str) -> Result<Arc<dyn Subscriber>, String> {
         let (scheme, rest) = socket
             .split_once(':')
             .ok_or_else(|| format!("\"{socket}\" is no address such as udp:host:port"))?;
-        let Some(transport) = self.transports.read().get(scheme).cloned() else {
-            let known: Vec<String> = self.transports.read().keys().cloned().collect();
-            return Err(format!(
-                "no loaded module sends events to `{scheme}`; there are: {}",
-                known.join(", ")
-            ));
+        let transport = self.transports.read().get(scheme).cloned();
+        let Some(transport) = transport else {
+            let mut known: Vec<String> = self.transports.read().keys().cloned().collect();
+            known.sort();
+            let there = if known.is_empty() { "none at all".to_owned() } else { known.join(", ") };
+            return Err(format!("no loaded module sends events to `{scheme}:`; there are: {there}"));
         };
-        let who = transport.subscriber(rest)?;
+        transport.subscriber(rest)
+    }
+
+    /// Subscribe an address (`scheme:rest`) until `expires`, in seconds since the epoch. The same address again is
+    /// renewed.
+    pub fn subscribe_address(&self, id: EventId, socket: &str, expires: Option<u64>) -> Result<(), String> {
+        let who = self.subscriber(socket)?;
         let name = who.describe();
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let mut inner = self.inner.write();
         let Some(p) = inner.list.get_mut(id.0 as usize) else { return Err("no such event".into()) };
-        if let Some(known) =
-            p.subscribers.iter_mut().find(|s| s.expires.is_some() && s.who.describe() == name)
-        {
+        if let Some(known) = p.subscribers.iter_mut().find(|s| s.by_address && s.who.describe() == name) {
             known.expires = expires;
             return Ok(());
         }
         if p.subscribers.len() >= MAX_SUBSCRIBERS {
             return Err(format!("more than {MAX_SUBSCRIBERS} subscribers"));
         }
-        p.subscribers.push(Subscribed { serial, who, expires });
+        p.subscribers.push(Subscribed { serial, who, by_address: true, expires });
         p.live.store(p.subscribers.len(), Ordering::Relaxed);
         Ok(())
     }

@@ -12,9 +12,11 @@ use arc_swap::ArcSwap;
 use switchroom_script::Program;
 use switchroom_script::parse::ast::BlacklistDef;
 
+use crate::by_type::ByType;
 use crate::context::Ctx;
 use crate::events::Events;
 use crate::module::{Hook, Hooked};
+use crate::ports::datagram::Datagrams;
 use crate::ports::http::{HttpClient, HttpServer};
 use crate::ports::net::{
     Clock, ConnId, Mail, Packet, Post, Proto, Resolver, SendError, SocketId, Sockets, Spawn,
@@ -43,6 +45,8 @@ pub struct Drivers {
     pub web: Arc<dyn HttpClient>,
     /// Byte streams for protocols other than SIP.
     pub streams: Arc<dyn Streams>,
+    /// Datagrams for protocols other than SIP.
+    pub datagrams: Arc<dyn Datagrams>,
     /// Databases, by URL scheme.
     pub stores: Vec<Arc<dyn StoreDriver>>,
 }
@@ -76,6 +80,8 @@ pub struct Hooks {
     pub entry: Option<fn(&Rc<Shard>, Packet)>,
     /// See [`Hook::Request`].
     pub request: Vec<fn(&mut Ctx) -> Hooked>,
+    /// See [`Hook::Route`].
+    pub route: Option<fn(Box<Ctx>)>,
     /// See [`Hook::Reply`].
     pub reply: Vec<fn(Box<Ctx>) -> Option<Box<Ctx>>>,
     /// See [`Hook::Routed`].
@@ -141,7 +147,7 @@ pub struct Kernel {
     post: OnceLock<Arc<dyn Post>>,
     reload: OnceLock<Reload>,
     stop: OnceLock<Arc<dyn Fn() + Send + Sync>>,
-    states: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+    states: ByType<Arc<dyn Any + Send + Sync>>,
     shard_parts: Vec<ShardPart>,
 }
 
@@ -163,6 +169,7 @@ impl Kernel {
             match hook {
                 Hook::Entry(f) => hooks.entry = Some(*f),
                 Hook::Request(f) => hooks.request.push(*f),
+                Hook::Route(f) => hooks.route = Some(*f),
                 Hook::Reply(f) => hooks.reply.push(*f),
                 Hook::Routed(f) => hooks.routed.push(*f),
                 Hook::Suspend(f) => hooks.suspend.push(*f),
@@ -199,7 +206,7 @@ impl Kernel {
             post: OnceLock::new(),
             reload: OnceLock::new(),
             stop: OnceLock::new(),
-            states: HashMap::new(),
+            states: ByType::default(),
             shard_parts: Vec::new(),
         }
     }
@@ -230,7 +237,7 @@ impl Kernel {
         self.shard_parts.push(part);
     }
 
-    pub(crate) fn shard_parts(&self, worker: usize) -> HashMap<TypeId, Box<dyn Any>> {
+    pub(crate) fn shard_parts(&self, worker: usize) -> ByType<Box<dyn Any>> {
         self.shard_parts.iter().map(|make| make(worker)).collect()
     }
 

@@ -5,6 +5,7 @@
 //! names no module, no protocol setting and no tenant.
 
 pub mod avp;
+pub mod by_type;
 pub mod commands;
 pub mod context;
 pub mod events;

@@ -433,6 +433,8 @@ pub enum Hook {
     Entry(fn(&Rc<Shard>, crate::ports::net::Packet)),
     /// Each request before its script.
     Request(fn(&mut Ctx) -> Hooked),
+    /// Runs the request route, with what comes before and after; at most one module has it.
+    Route(fn(Box<Ctx>)),
     /// Each reply before anything else.
     Reply(fn(Box<Ctx>) -> Option<Box<Ctx>>),
     /// An in-dialog request was routed by its Route headers.

@@ -51,6 +51,7 @@ impl House {
             http: fake,
             web: Arc::new(Absent),
             streams: Arc::new(Absent),
+            datagrams: Arc::new(Absent),
             stores: vec![Arc::new(DbDriver(db.clone()))],
         };
         let mut kernel = Kernel::new(loaded.registry, loaded.settings, drivers, 1, Arc::new(loaded.program));

@@ -9,9 +9,11 @@
 mod bind;
 mod config;
 mod counters;
+pub mod datagrams;
 pub mod dns;
 pub mod http;
 mod mailbox;
+mod overload;
 pub mod streams;
 mod tcp;
 pub mod timers;

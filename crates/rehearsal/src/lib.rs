@@ -101,7 +101,8 @@ impl Rehearsal {
             resolver: nothing.clone(),
             http: nothing.clone(),
             web: nothing.clone(),
-            streams: nothing,
+            streams: nothing.clone(),
+            datagrams: nothing,
             stores,
         };
         let mut kernel = Kernel::new(loaded.registry, loaded.settings, drivers, 1, Arc::new(loaded.program));

@@ -15,7 +15,7 @@ use switchroom_kernel::run::run_route;
 use switchroom_kernel::{Kernel, Shard, oneshot};
 use switchroom_net::dns::{DnsConfig, resolver};
 use switchroom_net::timers::Control;
-use switchroom_net::{NetConfig, TcpConfig, Workers, bind, http, streams};
+use switchroom_net::{NetConfig, TcpConfig, Workers, bind, datagrams, http, streams};
 use switchroom_script::names::RouteType;
 use switchroom_script::parse::ast::SocketDef;
 use switchroom_script::{Diagnostic, diag};
@@ -177,6 +177,7 @@ fn drivers(
         http: http::server(&handle),
         web: web.clone(),
         streams: streams::streams(&handle, resolver.clone()),
+        datagrams: datagrams::datagrams(&handle),
         resolver,
         stores: database::drivers()?,
     };

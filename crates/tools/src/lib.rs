@@ -2,6 +2,7 @@
 //!
 //! Adding a module is one folder and one line in [`MODULES`].
 
+pub mod benchmark;
 pub mod cache;
 pub mod cachedb_local;
 pub mod cachedb_redis;
@@ -27,6 +28,7 @@ use switchroom_kernel::Module;
 
 /// The modules of this floor.
 pub static MODULES: &[&Module] = &[
+    &benchmark::MODULE,
     &cache::MODULE,
     &cachedb_local::MODULE,
     &cachedb_redis::MODULE,

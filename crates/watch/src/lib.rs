@@ -1,10 +1,18 @@
-//! Watching and managing: management commands over FIFO and HTTP, statistics that scripts define.
+//! Watching and managing: management commands over FIFO, HTTP and datagrams, events that leave the house, statistics that
+//! scripts define.
 //!
 //! Adding a module is one folder and one line in [`MODULES`].
 
+pub mod event_datagram;
+pub mod event_flatstore;
+pub mod event_stream;
+pub mod event_virtual;
 pub mod httpd;
+pub mod mi_datagram;
 pub mod mi_fifo;
 pub mod mi_http;
+mod outbox;
+mod owner;
 pub mod statistics;
 #[cfg(test)]
 mod testing;
@@ -13,8 +21,18 @@ pub mod trace;
 use switchroom_kernel::Module;
 
 /// The modules of this floor.
-pub static MODULES: &[&Module] =
-    &[&httpd::MODULE, &mi_fifo::MODULE, &mi_http::MODULE, &statistics::MODULE, &trace::MODULE];
+pub static MODULES: &[&Module] = &[
+    &event_datagram::MODULE,
+    &event_flatstore::MODULE,
+    &event_stream::MODULE,
+    &event_virtual::MODULE,
+    &httpd::MODULE,
+    &mi_datagram::MODULE,
+    &mi_fifo::MODULE,
+    &mi_http::MODULE,
+    &statistics::MODULE,
+    &trace::MODULE,
+];
 
 #[cfg(test)]
 mod tests {
@@ -38,7 +56,12 @@ mod tests {
     #[test]
     fn the_examples_of_every_readme_load() {
         let readmes = [
+            include_str!("event_datagram/README.md"),
+            include_str!("event_flatstore/README.md"),
+            include_str!("event_stream/README.md"),
+            include_str!("event_virtual/README.md"),
             include_str!("httpd/README.md"),
+            include_str!("mi_datagram/README.md"),
             include_str!("mi_fifo/README.md"),
             include_str!("mi_http/README.md"),
             include_str!("statistics/README.md"),

@@ -34,6 +34,7 @@ pub fn house(script: &str, modules: &[&'static Module]) -> Result<(Arc<Kernel>, 
         http: fake,
         web: Arc::new(Absent),
         streams: Arc::new(Absent),
+        datagrams: Arc::new(Absent),
         stores: Vec::new(),
     };
     let mut kernel = Kernel::new(loaded.registry, loaded.settings, drivers, 1, Arc::new(loaded.program));

@@ -54,7 +54,10 @@ pub fn raise_event(c: &mut Call<'_>) -> Flow {
 /// `subscribe_event(event, socket[, seconds])`
 pub fn subscribe_event(c: &mut Call<'_>) -> Flow {
     let (name, socket) = (c.text(0), c.text(1));
-    match subscribe(&c.ctx.shard.kernel, &name, &socket, c.int(2).unwrap_or(0)) {
+    let kernel = &c.ctx.shard.kernel;
+    // To name an event in the script publishes it.
+    kernel.events.publish(&name, &[]);
+    match subscribe(kernel, &name, &socket, c.int(2).unwrap_or(0)) {
         Ok(()) => TRUE,
         Err(e) => {
             tracing::error!("subscribe_event(): {e}");

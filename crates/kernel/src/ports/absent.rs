@@ -2,6 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use bytes::Bytes;
+
+use super::datagram::{Answerer, DatagramAddress, DatagramError, DatagramListen, Datagrams};
 use super::http::{HttpAnswer, HttpCall, HttpCallError, HttpClient, HttpConfig, HttpHandler, HttpServer};
 use super::net::{BoxFuture, NaptrRecord, ResolveError, Resolver, Spawn, SrvRecord};
 use super::stream::{Accept, ByteStream, StreamError, StreamListen, StreamTarget, Streams};
@@ -44,5 +47,14 @@ impl Streams for Absent {
     }
     fn listen(&self, _: StreamListen, _: Accept) -> BoxFuture<Result<SocketAddr, StreamError>> {
         Box::pin(async { Err(StreamError("no streams here".to_owned())) })
+    }
+}
+
+impl Datagrams for Absent {
+    fn send(&self, _: DatagramAddress, _: Bytes) -> BoxFuture<Result<(), DatagramError>> {
+        Box::pin(async { Err(DatagramError("no datagrams here".to_owned())) })
+    }
+    fn serve(&self, _: DatagramListen, _: Answerer) -> BoxFuture<Result<DatagramAddress, DatagramError>> {
+        Box::pin(async { Err(DatagramError("no datagrams here".to_owned())) })
     }
 }

@@ -2,6 +2,7 @@
 //! binary joins them.
 
 pub mod absent;
+pub mod datagram;
 pub mod http;
 pub mod net;
 pub mod store;

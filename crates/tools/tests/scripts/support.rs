@@ -60,7 +60,8 @@ impl House {
             resolver: nothing.clone(),
             http: nothing.clone(),
             web: nothing.clone(),
-            streams: nothing,
+            streams: nothing.clone(),
+            datagrams: nothing,
             stores: vec![Arc::new(Database(answer))],
         };
         change(&mut drivers);

@@ -9,6 +9,8 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 
+use crate::owner;
+
 /// Seconds after which a FIFO that was removed is made again.
 const CHECK: u64 = 30;
 /// Seconds an unfinished request may wait for its rest.
@@ -24,26 +26,10 @@ pub struct Owner {
 impl Owner {
     /// From names or numbers. Names are looked up in `/etc/passwd` and `/etc/group`.
     pub fn new(user: Option<&str>, group: Option<&str>) -> Result<Owner, String> {
-        let user =
-            user.filter(|u| !u.is_empty()).map(|u| number(u, "fifo_user", "/etc/passwd")).transpose()?;
-        let group =
-            group.filter(|g| !g.is_empty()).map(|g| number(g, "fifo_group", "/etc/group")).transpose()?;
+        let user = owner::number(user, "fifo_user", "/etc/passwd")?;
+        let group = owner::number(group, "fifo_group", "/etc/group")?;
         Ok(Owner { user, group })
     }
-}
-
-/// In both files the first field is the name and the third the number.
-fn number(name: &str, parameter: &str, file: &str) -> Result<u32, String> {
-    if let Ok(n) = name.parse() {
-        return Ok(n);
-    }
-    let text = fs::read_to_string(file).map_err(|e| format!("{parameter}: {file}: {e}"))?;
-    let mut lines = text.lines().map(|l| l.split(':'));
-    let found = lines.find_map(|mut fields| {
-        let own = fields.next()? == name;
-        fields.nth(1).filter(|_| own)?.parse().ok()
-    });
-    found.ok_or_else(|| format!("{parameter} \"{name}\" is not in {file}"))
 }
 
 /// What came of a read.

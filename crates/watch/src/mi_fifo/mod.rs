@@ -23,6 +23,7 @@ use switchroom_kernel::module::{Module, Param, ParamKind};
 use switchroom_kernel::oneshot;
 use switchroom_kernel::open::{Opening, block_on};
 
+use crate::owner;
 use fifo::{Fifo, Owner};
 use request::Request;
 
@@ -74,7 +75,7 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
         tracing::warn!("mi_fifo: trace_destination has no effect: there is no tracing of commands");
     }
     let owner = Owner::new(o.str("fifo_user").as_deref(), o.str("fifo_group").as_deref())?;
-    let fifo = Fifo::create(&path, mode(o)?, owner)?;
+    let fifo = Fifo::create(&path, owner::mode("fifo_mode", &o.text("fifo_mode"))?, owner)?;
     o.provide(MiFifo {
         fifo: Mutex::new(Some(fifo)),
         path,
@@ -84,14 +85,6 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
         ended: Mutex::default(),
     });
     Ok(())
-}
-
-/// The script reads `0660` as octal; a string and the default are read so here.
-fn mode(o: &Opening<'_>) -> Result<u32, String> {
-    let text = o.text("fifo_mode");
-    let octal = text.starts_with('0');
-    let mode = u32::from_str_radix(&text, if octal { 8 } else { 10 }).ok().filter(|m| *m <= 0o777);
-    mode.ok_or_else(|| format!("fifo_mode {text} is no set of permissions; write for example 0660"))
 }
 
 fn live(kernel: &Arc<Kernel>) {

@@ -59,7 +59,8 @@ impl House {
             resolver: nothing.clone(),
             http: nothing.clone(),
             web: nothing.clone(),
-            streams: nothing,
+            streams: nothing.clone(),
+            datagrams: nothing,
             stores: vec![Arc::new(Database(answer))],
         };
         let mut kernel = Kernel::new(loaded.registry, loaded.settings, drivers, 1, Arc::new(loaded.program));
