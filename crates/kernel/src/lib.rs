@@ -4,6 +4,7 @@
 //! worker's share of the house ([`shard`]), what all share ([`kernel`]), and the ports to the outside ([`ports`]). It
 //! names no module, no protocol setting and no tenant.
 
+mod absent;
 pub mod avp;
 pub mod by_type;
 pub mod commands;

@@ -9,6 +9,7 @@ use switchroom_script::parse::ast::{Ast, BlacklistDef, GlobalValue, ParamValue, 
 use switchroom_script::source::Span;
 use switchroom_script::{DiskLoader, Loader, Program};
 
+use crate::absent;
 use crate::kernel::Alias;
 use crate::module::{Module, ParamKind};
 use crate::ports::net::Proto;
@@ -239,7 +240,8 @@ impl Checker<'_> {
                     self.say_fix(line.span, text, why, line.whole, String::new());
                 }
                 None => {
-                    let help = diag::did_you_mean(&line.name, self.catalogue.iter().map(|m| m.name));
+                    let near = || diag::did_you_mean(&line.name, self.catalogue.iter().map(|m| m.name));
+                    let help = absent::advice(&line.name).or_else(near);
                     let text = format!("there is no module `{}`", line.name);
                     self.say(Severity::Error, line.span, text, help);
                 }
@@ -284,7 +286,9 @@ impl Checker<'_> {
                     ),
                     false => (
                         format!("there is no module `{}`", line.module),
-                        diag::did_you_mean(&line.module, self.catalogue.iter().map(|m| m.name)),
+                        absent::advice(&line.module).or_else(|| {
+                            diag::did_you_mean(&line.module, self.catalogue.iter().map(|m| m.name))
+                        }),
                     ),
                 };
                 self.say(Severity::Error, line.module_span, text, help);
@@ -387,6 +391,11 @@ impl Checker<'_> {
                 let text = format!("transport `{proto}` is not available");
                 let help = match self.catalogue.iter().find(serves) {
                     Some(m) => format!("write loadmodule \"{}.so\"", m.name),
+                    None if proto == "bond" => {
+                        "write a line for each socket; `$socket_out` picks one, and the right \
+                                                address family and transport are found by themselves"
+                            .to_owned()
+                    }
                     None => "there are udp and tcp".to_owned(),
                 };
                 self.say(Severity::Error, g.span, text, Some(help));

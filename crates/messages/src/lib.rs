@@ -4,9 +4,10 @@
 
 pub mod link;
 pub mod proto_smpp;
+pub mod sms_api;
 pub mod smsc;
 
 use switchroom_kernel::Module;
 
 /// The modules of this floor.
-pub static MODULES: &[&Module] = &[&proto_smpp::MODULE, &smsc::MODULE];
+pub static MODULES: &[&Module] = &[&proto_smpp::MODULE, &sms_api::MODULE, &smsc::MODULE];

@@ -499,6 +499,11 @@ fn via_flags(text: &str) -> impl Iterator<Item = Result<fn(&mut Call<'_>) -> Flo
         "force-rport" => Ok(force_rport as fn(&mut Call<'_>) -> Flow),
         "add-local-rport" => Ok(add_local_rport as fn(&mut Call<'_>) -> Flow),
         "force-tcp-alias" => Ok(alias::force_tcp_alias as fn(&mut Call<'_>) -> Flow),
+        "reply-to-via" => {
+            Err("`reply-to-via` is not offered: replies go where RFC 3261 §18.2.2 and RFC 3581 say; \
+                               `force-rport` sends them to where the request came from"
+                .into())
+        }
         other => Err(format!("`{other}` is none of force-rport, add-local-rport, force-tcp-alias")),
     })
 }

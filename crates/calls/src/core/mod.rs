@@ -10,6 +10,7 @@ mod commands;
 pub(crate) mod entry;
 pub mod events;
 pub mod functions;
+pub mod glob;
 pub mod locate;
 mod message_vars;
 pub mod partition;

@@ -1,15 +1,17 @@
 //! What other modules may do with dialogs.
 
+use std::any::Any;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use switchroom_kernel::Kernel;
 use switchroom_kernel::context::Ctx;
 use switchroom_kernel::shard::Shard;
 
-use super::follow;
 use super::state::{Dialog, DialogModule, Dialogs};
+use super::{follow, loaded};
 
 /// An answered dialog that has ended.
 #[derive(Clone, Debug)]
@@ -30,6 +32,33 @@ pub struct Ended {
 pub trait Follow {
     /// An answered dialog has ended.
     fn ended(&self, shard: &Rc<Shard>, dialog: &Ended);
+    /// What the module needs to follow it after a restart; one module does.
+    fn save(&self) -> Option<String>;
+    /// Itself, for its module.
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// A module's state: how it follows a dialog again, from what [`Follow::save`] gave.
+pub struct Restorer(pub fn(&str) -> Option<Rc<dyn Follow>>);
+
+/// Those who follow the dialog that the script looks at, if this worker has it.
+pub fn followers(ctx: &Ctx) -> SmallVec<[Rc<dyn Follow>; 1]> {
+    let Some(now) = loaded::current(ctx).filter(|_| !loaded::is_copy(ctx)) else { return SmallVec::new() };
+    restore(&ctx.shard, now.id);
+    ctx.shard.part::<Dialogs>().with(now.id, |d| d.followers.clone()).unwrap_or_default()
+}
+
+/// What was saved becomes a follower.
+fn restore(shard: &Shard, id: u64) {
+    let saved = shard.part::<Dialogs>().with(id, |d| d.saved.take()).flatten();
+    let Some(saved) = saved else { return };
+    let restored = shard.kernel.find::<Restorer>().and_then(|r| (r.0)(&saved));
+    match restored {
+        Some(who) => {
+            shard.part::<Dialogs>().with(id, |d| d.followers.push(who));
+        }
+        None => tracing::warn!("what was kept of a call for its accounting makes no sense"),
+    }
 }
 
 /// Whether the module is loaded.
@@ -39,17 +68,20 @@ pub fn is_loaded(kernel: &Kernel) -> bool {
 
 /// Keep the dialog of the INVITE in `ctx`, as `create_dialog()` does. False when it is none, or there is no room.
 pub fn create(ctx: &mut Ctx) -> bool {
-    follow::create(ctx, false)
+    follow::create(ctx, follow::Wishes::default())
 }
 
 /// Follow the dialog of the message in `ctx`. False when it has none.
 pub fn follow(ctx: &Ctx, who: Rc<dyn Follow>) -> bool {
-    let Some(now) = follow::current(ctx) else { return false };
-    ctx.shard.part::<Dialogs>().with(now.id, |d| d.followers.push(who)).is_some()
+    let Some(now) = follow::own(ctx) else { return false };
+    let known = ctx.shard.part::<Dialogs>().with(now.id, |d| d.followers.push(who)).is_some();
+    super::store::note(&ctx.shard, now.id);
+    known
 }
 
 /// Tell those who follow an answered dialog of its end.
 pub(super) fn tell(shard: &Rc<Shard>, id: u64) {
+    restore(shard, id);
     let ended = shard.kernel.drivers.clock.unix();
     let told = shard.part::<Dialogs>().with(id, |d: &mut Dialog| {
         let followers = std::mem::take(&mut d.followers);

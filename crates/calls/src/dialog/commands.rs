@@ -7,8 +7,11 @@ use switchroom_kernel::module::{Command, CommandCall, CommandError, CommandResul
 use switchroom_kernel::names::FlagKind;
 use switchroom_kernel::{Kernel, Shard, oneshot};
 
-use super::follow::{end, hang_up};
-use super::state::{Dialog, DialogModule, Dialogs, Leg, State, parse_did};
+use super::changes;
+use super::follow::end;
+use super::functions::lines;
+use super::sequential::hang_up;
+use super::state::{Dialog, DialogModule, Dialogs, Leg, State};
 
 /// The table.
 pub(super) static COMMANDS: &[Command] = &[
@@ -82,6 +85,55 @@ pub(super) static COMMANDS: &[Command] = &[
         },
     },
     Command {
+        name: "dialog:profile_end_dlgs",
+        old_names: &["profile_end_dlgs"],
+        args: "profile,[value]",
+        help: "End the answered dialogs in a profile",
+        run: |call| Box::pin(changes::end_profile(call)),
+    },
+    Command {
+        name: "dialog:set_profile",
+        old_names: &["dlg_set_profile"],
+        args: "dlg_id,profile,[value],[clear_values]",
+        help: "Put a dialog into a profile",
+        run: |call| Box::pin(changes::set_profile(call)),
+    },
+    Command {
+        name: "dialog:unset_profile",
+        old_names: &["dlg_unset_profile"],
+        args: "dlg_id,profile,[value]",
+        help: "Take a dialog out of a profile",
+        run: |call| Box::pin(changes::unset_profile(call)),
+    },
+    Command {
+        name: "dialog:push_var",
+        old_names: &["dlg_push_var"],
+        args: "dlg_val_name,dlg_val_value,DID",
+        help: "Set a value of dialogs",
+        run: |call| Box::pin(changes::push_var(call)),
+    },
+    Command {
+        name: "dialog:send_sequential",
+        old_names: &["dlg_send_sequential"],
+        args: "callid,[mode],[method],[body],[headers]",
+        help: "Send a request of ours inside a dialog, or renegotiate its media",
+        run: |call| Box::pin(changes::send_sequential(call)),
+    },
+    Command {
+        name: "dialog:db_sync",
+        old_names: &["dlg_db_sync"],
+        args: "",
+        help: "Read dialogs from the database that are not in memory",
+        run: |call| Box::pin(changes::db_sync(call)),
+    },
+    Command {
+        name: "dialog:restore_db",
+        old_names: &["dlg_restore_db"],
+        args: "",
+        help: "Write the database anew from memory",
+        run: |call| Box::pin(changes::restore_db(call)),
+    },
+    Command {
         name: "dialog:list_all_profiles",
         old_names: &["list_all_profiles"],
         args: "",
@@ -96,7 +148,7 @@ pub(super) static COMMANDS: &[Command] = &[
     },
 ];
 
-fn declared(call: &CommandCall) -> Result<String, CommandError> {
+pub(super) fn declared(call: &CommandCall) -> Result<String, CommandError> {
     let name = call.text("profile").unwrap_or_default();
     let module = call.kernel.state::<DialogModule>();
     match module.profiles.iter().any(|(p, _)| *p == name) {
@@ -199,37 +251,16 @@ async fn list(call: CommandCall, whole: bool) -> CommandResult {
 
 async fn end_dialog(call: CommandCall) -> CommandResult {
     let name = call.text("dialog_id").unwrap_or_default();
-    let headers = call.text("extra_hdrs").unwrap_or_default();
-    // A Call-ID is taken as well as a dialog's own name.
-    let workers: Vec<usize> = match parse_did(&name) {
-        Some((worker, _)) if worker < call.kernel.workers => vec![worker],
-        _ => (0..call.kernel.workers).collect(),
-    };
-    for worker in workers {
-        let (answer, wait) = oneshot::channel::<Option<bool>>();
-        let (name, headers) = (name.clone(), headers.clone());
-        let posted = call.kernel.on_worker(worker, move |shard| {
-            let part = shard.part::<Dialogs>();
-            let id = match parse_did(&name) {
-                Some((_, id)) => part.with(id, |d| d.id),
-                None => part.of_call(name.as_bytes()).first().copied(),
-            };
-            answer.send(id.map(|id| {
-                let done = hang_up(shard, id, headers.as_bytes());
-                if done {
-                    end(shard, id, "MI Termination");
-                }
-                done
-            }));
-        });
-        if !posted {
-            return Err(CommandError::new(503, "the worker is busy"));
+    let headers = lines(call.text("extra_hdrs").unwrap_or_default().into());
+    let done = changes::at(&call.kernel, &name, move |shard, id| {
+        let done = hang_up(shard, id, &headers);
+        if done {
+            end(shard, id, "MI Termination");
         }
-        match wait.await.flatten() {
-            Some(true) => return Ok(json!("OK")),
-            Some(false) => return Err(CommandError::new(403, "The dialog is not answered")),
-            None => {}
-        }
+        done
+    });
+    match done.await? {
+        true => Ok(json!("OK")),
+        false => Err(CommandError::new(403, "The dialog is not answered")),
     }
-    Err(CommandError::new(404, "Dialog not found"))
 }

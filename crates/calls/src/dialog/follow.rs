@@ -10,10 +10,11 @@ use switchroom_kernel::shard::Shard;
 use switchroom_script::names::RouteType;
 use switchroom_wire::sip::{HeaderId, Message, Method, NameAddr, Uri};
 
+use super::sequential::{self, Ping, hang_up, start_pings};
 use super::state::{Dialog, DialogModule, Dialogs, Leg, OnTurn, State, parse_did, start_lifetime, turn};
 use crate::core::events::dummy;
 use crate::rr;
-use crate::tm::api::{Request, TxEvent, Watch, follow, request, shared};
+use crate::tm::api::{TxEvent, Watch, follow, shared, was_cancelled};
 
 /// The dialog that the message in hand belongs to.
 #[derive(Clone, Copy, Debug)]
@@ -25,17 +26,30 @@ pub(super) struct Current {
     pub cseq_before: u32,
 }
 
-/// The dialog of a context, in any route.
-pub(super) fn current(ctx: &Ctx) -> Option<Current> {
+/// The dialog of the message in hand, in any route.
+pub(super) fn own(ctx: &Ctx) -> Option<Current> {
     shared::<Current>(ctx)
+}
+
+/// What `create_dialog()` asks for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wishes {
+    /// Ping with OPTIONS: the caller, the callee.
+    pub options_ping: [bool; 2],
+    /// Ping with INVITE: the caller, the callee.
+    pub reinvite_ping: [bool; 2],
+    /// BYE to both sides when the lifetime is over.
+    pub bye_on_timeout: bool,
+    /// End it when it was cancelled too late.
+    pub end_on_race: bool,
 }
 
 /// A dialog stays for a moment after its end, so that the scripts of its last requests still see it.
 const LINGER: Duration = Duration::from_secs(5);
 
 /// Make the dialog of the INVITE in `ctx`. False when it is none, or there is no room.
-pub(super) fn create(ctx: &mut Ctx, bye_on_timeout: bool) -> bool {
-    if current(ctx).is_some() {
+pub(super) fn create(ctx: &mut Ctx, wishes: Wishes) -> bool {
+    if own(ctx).is_some() {
         return true;
     }
     let msg = ctx.msg.clone();
@@ -46,17 +60,19 @@ pub(super) fn create(ctx: &mut Ctx, bye_on_timeout: bool) -> bool {
     let shard = ctx.shard.clone();
     let module = shard.kernel.state::<DialogModule>();
     let caller = Leg {
-        tag: own(from.tag().unwrap_or_default()),
+        tag: copy(from.tag().unwrap_or_default()),
         uri: header(&msg, HeaderId::From),
         contact: contact(&msg),
-        routes: msg.record_routes().flatten().map(|r| own(r.raw)).collect(),
+        routes: msg.record_routes().flatten().map(|r| copy(r.raw)).collect(),
         cseq: cseq.0,
         socket: Some(ctx.received.socket),
+        body: if wishes.reinvite_ping == [false; 2] { None } else { sequential::body(&msg) },
+        ..Leg::default()
     };
     let callee = Leg { uri: header(&msg, HeaderId::To), ..Leg::default() };
     let dialog = Dialog {
         id: 0,
-        call_id: own(msg.call_id()),
+        call_id: copy(msg.call_id()),
         legs: [caller, callee],
         state: State::Unconfirmed,
         created: shard.kernel.unix(),
@@ -66,7 +82,12 @@ pub(super) fn create(ctx: &mut Ctx, bye_on_timeout: bool) -> bool {
         values: Vec::new(),
         flags: 0,
         profiles: Vec::new(),
-        bye_on_timeout,
+        bye_on_timeout: wishes.bye_on_timeout,
+        end_on_race: wishes.end_on_race,
+        options_ping: Ping { to: wishes.options_ping, every: module.ping_every[0], ..Ping::default() },
+        reinvite_ping: Ping { to: wishes.reinvite_ping, every: module.ping_every[1], ..Ping::default() },
+        next_ping: None,
+        delete_delay: module.delete_delay,
         on_answer: None,
         on_timeout: None,
         on_hangup: None,
@@ -74,6 +95,7 @@ pub(super) fn create(ctx: &mut Ctx, bye_on_timeout: bool) -> bool {
         worker: shard.worker,
         answered: Duration::ZERO,
         followers: Default::default(),
+        saved: None,
     };
     let Some(id) = shard.part::<Dialogs>().insert(dialog) else {
         tracing::error!("there are too many dialogs");
@@ -113,7 +135,15 @@ impl Watch for OfInvite {
             TxEvent::Sending { code: 200..=299, relayed: Some(reply), .. } => {
                 note_callee(&shard, self.id, reply);
                 if turn(&shard, self.id, State::ConfirmedNoAck) {
+                    let race = was_cancelled(ctx);
+                    let seconds = shard.kernel.state::<DialogModule>().race_timeout;
+                    shard.part::<Dialogs>().with(self.id, |d| {
+                        if race && d.end_on_race {
+                            (d.timeout, d.bye_on_timeout) = (seconds, true);
+                        }
+                    });
                     start_lifetime(&shard, self.id);
+                    start_pings(&shard, self.id);
                     run_turn(&shard, self.id, |d| d.on_answer.clone());
                 }
             }
@@ -131,7 +161,7 @@ impl Watch for OfInvite {
 
 /// What a reply tells of the callee.
 fn note_callee(shard: &Shard, id: u64, reply: &Message) {
-    let routes: Vec<Bytes> = reply.record_routes().flatten().map(|r| own(r.raw)).collect();
+    let routes: Vec<Bytes> = reply.record_routes().flatten().map(|r| copy(r.raw)).collect();
     // Entries above ours are between us and the callee; the one next to us comes first.
     let ours = routes.iter().position(|r| {
         let uri = NameAddr::parse(r).ok().map(|n| n.uri);
@@ -145,7 +175,7 @@ fn note_callee(shard: &Shard, id: u64, reply: &Message) {
     shard.part::<Dialogs>().with(id, |d| {
         let callee = &mut d.legs[1];
         if let Some(tag) = reply.to().ok().and_then(|t| t.tag()) {
-            callee.tag = own(tag);
+            callee.tag = copy(tag);
             callee.uri = header(reply, HeaderId::To);
         }
         let target = contact(reply);
@@ -153,6 +183,11 @@ fn note_callee(shard: &Shard, id: u64, reply: &Message) {
             callee.contact = target;
         }
         callee.routes = beyond;
+        if d.reinvite_ping.wanted()
+            && let Some(body) = sequential::body(reply)
+        {
+            d.legs[1].body = Some(body);
+        }
     });
 }
 
@@ -163,7 +198,7 @@ pub(super) fn routed(ctx: &mut Ctx) {
 
 /// Find the dialog of an in-dialog request. False when there is none.
 pub(super) fn attach(ctx: &mut Ctx) -> bool {
-    if current(ctx).is_some() {
+    if own(ctx).is_some() {
         return true;
     }
     let shard = ctx.shard.clone();
@@ -211,6 +246,7 @@ pub(super) fn attach(ctx: &mut Ctx) -> bool {
         before
     });
     ctx.add_note(Current { id, downstream, cseq_before: before.unwrap_or(0) });
+    sequential::passing(ctx, id, usize::from(!downstream));
     if !matches!(method, Method::Ack | Method::Bye) {
         super::store::note(&shard, id);
     }
@@ -238,9 +274,9 @@ pub(super) fn end(shard: &Rc<Shard>, id: u64, reason: &'static str) {
             super::api::tell(shard, id);
             run_turn(shard, id, |d| d.on_hangup.clone());
         }
-        let module = shard.kernel.state::<DialogModule>();
-        let stay = Duration::from_secs(module.delete_delay).max(LINGER);
-        part.schedule(id, Some(shard.now() + stay));
+        let delay = part.with(id, |d| d.delete_delay).unwrap_or(0);
+        part.schedule(id, Some(shard.now() + Duration::from_secs(delay).max(LINGER)));
+        part.schedule_ping(id, None);
     }
 }
 
@@ -258,6 +294,9 @@ fn run_turn(shard: &Rc<Shard>, id: u64, which: impl FnOnce(&mut Dialog) -> Optio
 pub(super) fn tick(shard: &Rc<Shard>, now: Instant) {
     let part = shard.part::<Dialogs>();
     let module = shard.kernel.state::<DialogModule>();
+    for id in part.pings_due(now) {
+        sequential::ping(shard, id, now);
+    }
     for id in part.due(now) {
         match part.with(id, |d| (d.state, d.bye_on_timeout)) {
             Some((State::Deleted, _)) => {
@@ -282,49 +321,7 @@ pub(super) fn deadline(shard: &Shard) -> Option<Instant> {
     shard.find_part::<Dialogs>()?.next_deadline()
 }
 
-/// Send BYE to both sides. False when the dialog was not answered.
-pub(super) fn hang_up(shard: &Rc<Shard>, id: u64, headers: &[u8]) -> bool {
-    let module = shard.kernel.state::<DialogModule>();
-    let made = shard.part::<Dialogs>().with(id, |d| {
-        if !matches!(d.state, State::ConfirmedNoAck | State::Confirmed) {
-            return None;
-        }
-        Some([0, 1].map(|to| {
-            let (other, leg) = (1 - to, &d.legs[to]);
-            let mut lines = Vec::new();
-            for r in &leg.routes {
-                lines.extend_from_slice(b"Route: ");
-                lines.extend_from_slice(r);
-                lines.extend_from_slice(b"\r\n");
-            }
-            lines.extend_from_slice(&module.extra_headers);
-            lines.extend_from_slice(headers);
-            let next_hop = leg.routes.first().and_then(|r| NameAddr::parse(r).ok()).map(|n| own(n.uri));
-            Request {
-                method: Bytes::from_static(b"BYE"),
-                ruri: leg.contact.clone(),
-                from: d.legs[other].uri.clone(),
-                to: leg.uri.clone(),
-                next_hop,
-                headers: lines.into(),
-                socket: leg.socket,
-                call_id: Some(d.call_id.clone()),
-                cseq: Some(d.legs[other].cseq + 1),
-                ..Request::default()
-            }
-        }))
-    });
-    let Some(Some(requests)) = made else { return false };
-    for r in requests {
-        if r.ruri.is_empty() {
-            continue;
-        }
-        request(shard, r, Rc::new(|_, code, _| tracing::debug!("a BYE of ours was answered with {code}")));
-    }
-    true
-}
-
-fn own(text: &[u8]) -> Bytes {
+fn copy(text: &[u8]) -> Bytes {
     Bytes::copy_from_slice(text)
 }
 
@@ -333,5 +330,5 @@ fn header(msg: &Message, id: HeaderId) -> Bytes {
 }
 
 fn contact(msg: &Message) -> Bytes {
-    msg.contacts().flatten().next().map(|c| own(c.uri)).unwrap_or_default()
+    msg.contacts().flatten().next().map(|c| copy(c.uri)).unwrap_or_default()
 }

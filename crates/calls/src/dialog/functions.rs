@@ -1,20 +1,40 @@
 //! Script functions of dialogs.
 
+use std::rc::Rc;
+
 use bytes::Bytes;
 use switchroom_kernel::context::{Call, FALSE, Flow, TRUE};
 use switchroom_kernel::module::{Function, Prepared};
 use switchroom_kernel::names::FlagKind;
+use switchroom_kernel::registry::Registry;
 use switchroom_script::Value;
 use switchroom_script::names::{RouteType, StaticArg};
 use switchroom_wire::sip::{HeaderId, Method, NameAddr, Uri, uri_eq};
 
-use super::follow::{attach, create, current};
+use super::follow::{Current, Wishes, attach, create};
+use super::loaded::{self, change, current};
 use super::others;
+use super::sequential::{self, CALLEE, CALLER};
 use super::state::{Dialog, DialogModule, Dialogs, OnTurn, join, leave};
 
 /// The table.
 pub(super) static FUNCTIONS: &[Function] = &[
-    Function::new("create_dialog", &["[str]"], "R", create_dialog, "Keep the dialog of this INVITE"),
+    Function::new("create_dialog", &["[str]"], "R", create_dialog, "Keep the dialog of this INVITE")
+        .checked(check_flags),
+    Function::new(
+        "dlg_send_sequential",
+        &["str,str,[str],[str],[str]"],
+        "*",
+        dlg_send_sequential,
+        "Send a request of ours to one side of the dialog",
+    ),
+    Function::new(
+        "dlg_inc_cseq",
+        &["[str],[int]"],
+        "RFOBL",
+        dlg_inc_cseq,
+        "Number later requests of a side higher",
+    ),
     Function::new("match_dialog", &["[str]"], "R", match_dialog, "Find the dialog of an in-dialog request"),
     Function::new(
         "validate_dialog",
@@ -94,6 +114,8 @@ pub(super) static FUNCTIONS: &[Function] = &[
     ),
     Function::new("store_dlg_value", &["str,var"], "RFOBL", store_dlg_value, "Keep a value with the dialog"),
     Function::new("fetch_dlg_value", &["str,var"], "RFOBL", fetch_dlg_value, "Read a value of the dialog"),
+    loaded::LOAD,
+    loaded::UNLOAD,
     others::GET_DIALOG_INFO,
     others::GET_DIALOG_VALS,
     others::GET_DIALOGS_BY_VAL,
@@ -107,13 +129,124 @@ fn prepare_route(args: &[StaticArg]) -> Result<Option<Prepared>, String> {
     }
 }
 
-/// `create_dialog([flags])`: `B` or `bye-on-timeout` ends both sides when the lifetime is over.
+/// `create_dialog([flags])`: see [`wishes`].
 fn create_dialog(c: &mut Call<'_>) -> Flow {
-    let flags = c.text(0);
-    let words: Vec<&str> = flags.split(',').map(str::trim).collect();
-    let letters = words.iter().any(|w| !w.contains('-') && w.contains('B'));
-    let bye = letters || words.contains(&"bye-on-timeout");
-    if create(c.ctx, bye) { TRUE } else { FALSE }
+    let wishes = match wishes(&c.text(0)) {
+        Ok(wishes) => wishes,
+        Err(e) => {
+            tracing::error!("create_dialog(): {e}");
+            return FALSE;
+        }
+    };
+    if create(c.ctx, wishes) { TRUE } else { FALSE }
+}
+
+fn check_flags(_: &Registry, args: &[StaticArg]) -> Result<(), String> {
+    match args.first() {
+        Some(StaticArg::Str(text)) => wishes(&String::from_utf8_lossy(text)).map(|_| ()),
+        _ => Ok(()),
+    }
+}
+
+/// Words with commas between them, or the letters of older releases.
+fn wishes(text: &str) -> Result<Wishes, String> {
+    let mut w = Wishes::default();
+    for word in text.split(',').map(str::trim).filter(|w| !w.is_empty()) {
+        match word {
+            "options-ping-caller" => w.options_ping[CALLER] = true,
+            "options-ping-callee" => w.options_ping[CALLEE] = true,
+            "reinvite-ping-caller" => w.reinvite_ping[CALLER] = true,
+            "reinvite-ping-callee" => w.reinvite_ping[CALLEE] = true,
+            "bye-on-timeout" => w.bye_on_timeout = true,
+            "end-on-race-condition" => w.end_on_race = true,
+            letters => {
+                for letter in letters.chars() {
+                    match letter {
+                        'P' => w.options_ping[CALLER] = true,
+                        'p' => w.options_ping[CALLEE] = true,
+                        'R' => w.reinvite_ping[CALLER] = true,
+                        'r' => w.reinvite_ping[CALLEE] = true,
+                        'B' => w.bye_on_timeout = true,
+                        'E' => w.end_on_race = true,
+                        _ => {
+                            return Err(format!(
+                                "\"{word}\" is no flag; there are options-ping-caller, options-ping-callee, \
+                                 reinvite-ping-caller, reinvite-ping-callee, bye-on-timeout, end-on-race-condition"
+                            ));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    Ok(w)
+}
+
+/// `caller` or `callee`.
+pub(super) fn side(text: &str) -> Option<usize> {
+    match text {
+        "caller" => Some(CALLER),
+        "callee" => Some(CALLEE),
+        _ => None,
+    }
+}
+
+/// `dlg_send_sequential(method, leg[, body[, content type[, headers]]])`
+fn dlg_send_sequential(c: &mut Call<'_>) -> Flow {
+    let Some(now) = here(c, "dlg_send_sequential") else { return FALSE };
+    let Some(to) = side(&c.text(1)) else {
+        tracing::error!("dlg_send_sequential(): \"{}\" is neither caller nor callee", c.text(1));
+        return FALSE;
+    };
+    let method = c.str(0).cloned().unwrap_or_default();
+    if method.is_empty() || !method.iter().all(u8::is_ascii_alphanumeric) {
+        tracing::error!("dlg_send_sequential(): the method must be a word such as INFO");
+        return FALSE;
+    }
+    let kind = c.str(3).cloned().filter(|k| !k.is_empty());
+    let body = c.str(2).cloned().filter(|b| !b.is_empty()).map(|body| {
+        let kind = kind.unwrap_or_else(|| Bytes::from_static(b"application/sdp"));
+        (Bytes::copy_from_slice(&kind), Bytes::copy_from_slice(&body))
+    });
+    let headers = lines(c.str(4).cloned().unwrap_or_default());
+    let shard = c.ctx.shard.clone();
+    let done: crate::tm::api::OnFinal = Rc::new(|_, code, _| {
+        tracing::debug!("a sequential request of the script's was answered with {code}")
+    });
+    if sequential::send(&shard, now.id, to, &method, body, &headers, done) { TRUE } else { FALSE }
+}
+
+/// Header lines, each with its end.
+pub(super) fn lines(text: Bytes) -> Vec<u8> {
+    let mut out = text.to_vec();
+    if !out.is_empty() && !out.ends_with(b"\r\n") {
+        out.extend_from_slice(b"\r\n");
+    }
+    out
+}
+
+/// `dlg_inc_cseq([leg[, number]])`: requests of that side (both, when none is given) are numbered so much higher.
+fn dlg_inc_cseq(c: &mut Call<'_>) -> Flow {
+    let by = c.int(1).unwrap_or(1);
+    let Some(by) = u32::try_from(by).ok().filter(|n| (1..=1 << 20).contains(n)) else {
+        tracing::error!("dlg_inc_cseq(): {by} is no number from 1 to 1048576");
+        return FALSE;
+    };
+    let leg = c.text(0);
+    let which = match (leg.as_str(), side(&leg)) {
+        ("", _) => vec![CALLER, CALLEE],
+        (_, Some(one)) => vec![one],
+        _ => {
+            tracing::error!("dlg_inc_cseq(): \"{leg}\" is neither caller nor callee");
+            return FALSE;
+        }
+    };
+    let done = with(c, |d| {
+        for leg in which {
+            d.legs[leg].shift = d.legs[leg].shift.saturating_add(by);
+        }
+    });
+    if done.is_some() { TRUE } else { FALSE }
 }
 
 fn match_dialog(c: &mut Call<'_>) -> Flow {
@@ -121,8 +254,19 @@ fn match_dialog(c: &mut Call<'_>) -> Flow {
 }
 
 fn with<T>(c: &Call<'_>, work: impl FnOnce(&mut Dialog) -> T) -> Option<T> {
+    loaded::with(c.ctx, work)
+}
+
+/// The dialog that the script looks at, if this worker has it.
+fn here(c: &Call<'_>, what: &str) -> Option<Current> {
     let now = current(c.ctx)?;
-    c.ctx.shard.part::<Dialogs>().with(now.id, work)
+    if loaded::is_copy(c.ctx) {
+        tracing::error!(
+            "{what}(): the dialog that was loaded is another worker's; the command dialog: does this"
+        );
+        return None;
+    }
+    Some(now)
 }
 
 /// 1 fine, -1 CSeq out of order, -2 the Request-URI is not the other side's contact, -4 no dialog.
@@ -184,7 +328,7 @@ fn profile(c: &Call<'_>) -> Option<(String, bool)> {
 
 fn set_dlg_profile(c: &mut Call<'_>) -> Flow {
     let Some((name, with_value)) = profile(c) else { return FALSE };
-    let Some(now) = current(c.ctx) else { return FALSE };
+    let Some(now) = here(c, "set_dlg_profile") else { return FALSE };
     let value = if with_value { c.text(1) } else { String::new() };
     if with_value && value.is_empty() {
         tracing::error!("set_dlg_profile(): profile \"{name}\" needs a value");
@@ -200,7 +344,7 @@ fn set_dlg_profile(c: &mut Call<'_>) -> Flow {
 
 fn unset_dlg_profile(c: &mut Call<'_>) -> Flow {
     let Some((name, with_value)) = profile(c) else { return FALSE };
-    let Some(now) = current(c.ctx) else { return FALSE };
+    let Some(now) = here(c, "unset_dlg_profile") else { return FALSE };
     let value = c.text(1);
     let value = (with_value && c.has(1)).then_some(value.as_str());
     let shard = c.ctx.shard.clone();
@@ -255,12 +399,12 @@ fn bit(c: &Call<'_>) -> Option<u32> {
 
 fn set_dlg_flag(c: &mut Call<'_>) -> Flow {
     let Some(bit) = bit(c) else { return FALSE };
-    if with(c, |d| d.flags |= bit).is_some() { TRUE } else { FALSE }
+    if change(c.ctx, move |d| d.flags |= bit).is_some() { TRUE } else { FALSE }
 }
 
 fn reset_dlg_flag(c: &mut Call<'_>) -> Flow {
     let Some(bit) = bit(c) else { return FALSE };
-    if with(c, |d| d.flags &= !bit).is_some() { TRUE } else { FALSE }
+    if change(c.ctx, move |d| d.flags &= !bit).is_some() { TRUE } else { FALSE }
 }
 
 fn is_dlg_flag_set(c: &mut Call<'_>) -> Flow {
@@ -287,7 +431,7 @@ fn store_dlg_value(c: &mut Call<'_>) -> Flow {
     let Some(var) = c.var(1) else { return FALSE };
     let value = c.ctx.get_var(&var);
     let Ok(key) = c.ctx.shard.kernel.registry.names.intern(&name) else { return FALSE };
-    if with(c, |d| put(d, key, value)).is_some() { TRUE } else { FALSE }
+    if change(c.ctx, move |d| put(d, key, value)).is_some() { TRUE } else { FALSE }
 }
 
 /// Set or remove a value.

@@ -3,10 +3,13 @@
 //! `state` holds them per worker, `follow` is how they come, go on and end.
 
 pub mod api;
+mod changes;
 mod commands;
 mod follow;
 mod functions;
+mod loaded;
 mod others;
+mod sequential;
 pub mod state;
 mod store;
 mod variables;
@@ -31,6 +34,9 @@ pub static MODULE: Module = Module {
         Param::int("log_profile_hash_size", "4", "Kept for old scripts"),
         Param::str("rr_param", "did", "Record-Route parameter that names the dialog"),
         Param::int("default_timeout", "43200", "Lifetime in seconds"),
+        Param::int("options_ping_interval", "30", "Seconds between pings with OPTIONS"),
+        Param::int("reinvite_ping_interval", "300", "Seconds between pings with INVITE"),
+        Param::int("race_condition_timeout", "5", "Seconds until a call ends that was cancelled too late"),
         Param::int("delete_delay", "0", "Seconds a dialog stays after its end"),
         Param::unset("dlg_extra_hdrs", "Headers for requests of our own"),
         Param::int("dlg_match_mode", "1", "0: by parameter, 1: by parameter or tags, 2: by tags"),
@@ -69,12 +75,7 @@ pub static MODULE: Module = Module {
         Param::unset("profiles_with_value", "Profiles with values, separated by ;"),
         Param::unset("profiles_no_value", "Profiles without values, separated by ;"),
     ],
-    old_params: &[
-        ("dlg_flag", ""),
-        ("timeout_avp", ""),
-        ("options_ping_interval", ""),
-        ("reinvite_ping_interval", ""),
-    ],
+    old_params: &[("dlg_flag", ""), ("timeout_avp", ""), ("ping_interval", "options_ping_interval")],
     functions: functions::FUNCTIONS,
     variables: variables::VARIABLES,
     events: &[EventDecl {
@@ -122,6 +123,8 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
         match_mode: o.int("dlg_match_mode"),
         extra_headers: Bytes::from(o.text("dlg_extra_hdrs").replace("\\r\\n", "\r\n")),
         delete_delay: o.int("delete_delay").max(0) as u64,
+        ping_every: [seconds(o, "options_ping_interval")?, seconds(o, "reinvite_ping_interval")?],
+        race_timeout: seconds(o, "race_condition_timeout")?,
         profiles,
         members: Default::default(),
         keeper,
@@ -134,10 +137,17 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
             failed: o.stat("failed_dialogs")?,
         },
     };
+    let usual = store::Usual { ping_every: module.ping_every, delete_delay: module.delete_delay };
     let read = module.keeper.as_ref().map(|k| k.read.clone()).unwrap_or_default();
     o.provide(module);
-    o.per_shard(move |worker| store::take(&read, worker));
+    o.per_shard(move |worker| store::take(&read, worker, usual));
     Ok(())
+}
+
+fn seconds(o: &Opening<'_>, name: &str) -> Result<u64, String> {
+    let n = o.int(name);
+    let valid = u64::try_from(n).ok().filter(|n| (1..=86_400).contains(n));
+    valid.ok_or_else(|| format!("{name} is {n}; it must be from 1 to 86400 seconds"))
 }
 
 fn live(kernel: &Arc<Kernel>) {

@@ -16,6 +16,7 @@ use switchroom_kernel::{Kernel, Shard};
 use switchroom_script::{Program, RouteId, Value};
 
 use super::api::Follow;
+use super::sequential::Ping;
 use super::store::Keeper;
 
 /// Dialogs a worker may keep.
@@ -50,6 +51,12 @@ pub struct Leg {
     pub routes: Vec<Bytes>,
     /// Last CSeq this side used.
     pub cseq: u32,
+    /// How many requests of ours the other side has had in this side's name: its own are numbered so much higher.
+    pub shift: u32,
+    /// The same when its last INVITE passed, for the ACK.
+    pub invite_shift: u32,
+    /// Content-Type and body that this side sent last, when re-INVITE pings will need them.
+    pub body: Option<(Bytes, Bytes)>,
     /// Socket towards this side.
     pub socket: Option<SocketId>,
 }
@@ -91,6 +98,16 @@ pub struct Dialog {
     pub profiles: Vec<(String, String)>,
     /// End both sides with BYE when the lifetime is over.
     pub bye_on_timeout: bool,
+    /// After a CANCEL that came too late: end it.
+    pub end_on_race: bool,
+    /// Pings with OPTIONS.
+    pub options_ping: Ping,
+    /// Pings with INVITE.
+    pub reinvite_ping: Ping,
+    /// When the next ping of either kind is due.
+    pub next_ping: Option<Instant>,
+    /// Seconds it stays after its end.
+    pub delete_delay: u64,
     /// Routes for answer, timeout and end.
     pub on_answer: Option<OnTurn>,
     /// See `on_answer`.
@@ -105,6 +122,8 @@ pub struct Dialog {
     pub answered: Duration,
     /// Modules that want to know of its end.
     pub followers: SmallVec<[Rc<dyn Follow>; 1]>,
+    /// What a follower of a run before this one saved, until it is needed.
+    pub saved: Option<String>,
 }
 
 impl Dialog {
@@ -137,6 +156,10 @@ pub struct DialogModule {
     pub extra_headers: Bytes,
     /// Seconds a dialog stays after its end.
     pub delete_delay: u64,
+    /// Seconds between pings with OPTIONS and with INVITE.
+    pub ping_every: [u64; 2],
+    /// Seconds until a dialog ends that was cancelled too late.
+    pub race_timeout: u64,
     /// Declared profiles and whether they have values.
     pub profiles: Vec<(String, bool)>,
     /// How many dialogs are in each profile, by value.
@@ -174,6 +197,7 @@ struct Inner {
     all: HashMap<u64, Dialog>,
     by_call: HashMap<Bytes, SmallVec<[u64; 1]>>,
     by_time: BTreeSet<(Instant, u64)>,
+    by_ping: BTreeSet<(Instant, u64)>,
     next: u64,
 }
 
@@ -201,6 +225,16 @@ impl Dialogs {
         inner.next = inner.next.max(id);
         inner.by_call.entry(dialog.call_id.clone()).or_default().push(id);
         inner.all.insert(id, dialog);
+    }
+
+    /// This number, or another when it is taken.
+    pub(super) fn free_id(&self, wanted: u64) -> u64 {
+        let mut inner = self.inner.borrow_mut();
+        if !inner.all.contains_key(&wanted) {
+            return wanted;
+        }
+        inner.next += 1;
+        inner.next
     }
 
     /// Look at or change one. Nothing else of the module may be called inside.
@@ -232,6 +266,9 @@ impl Dialogs {
         if let Some(at) = dialog.deadline {
             inner.by_time.remove(&(at, id));
         }
+        if let Some(at) = dialog.next_ping {
+            inner.by_ping.remove(&(at, id));
+        }
         if let Some(list) = inner.by_call.get_mut(&dialog.call_id) {
             list.retain(|x| *x != id);
             if list.is_empty() {
@@ -254,9 +291,29 @@ impl Dialogs {
         }
     }
 
-    /// When the next one ends by itself.
+    /// Set when a dialog is pinged.
+    pub fn schedule_ping(&self, id: u64, at: Option<Instant>) {
+        let mut inner = self.inner.borrow_mut();
+        let Some(dialog) = inner.all.get_mut(&id) else { return };
+        let old = std::mem::replace(&mut dialog.next_ping, at);
+        if let Some(old) = old {
+            inner.by_ping.remove(&(old, id));
+        }
+        if let Some(at) = at {
+            inner.by_ping.insert((at, id));
+        }
+    }
+
+    /// When the next one ends by itself or is pinged.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.inner.borrow().by_time.first().map(|(at, _)| *at)
+        let inner = self.inner.borrow();
+        [inner.by_time.first(), inner.by_ping.first()].into_iter().flatten().map(|(at, _)| *at).min()
+    }
+
+    /// Those that are to be pinged.
+    pub fn pings_due(&self, now: Instant) -> Vec<u64> {
+        let inner = self.inner.borrow();
+        inner.by_ping.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id).collect()
     }
 
     /// Those whose time is over.

@@ -19,13 +19,14 @@ use switchroom_script::names::RouteType;
 use switchroom_script::{Program, Value};
 use switchroom_wire::sip::{NameAddr, Uri, call_id_hash, scan};
 
+use super::sequential::Ping;
 use super::state::{Dialog, DialogModule, Dialogs, Leg, OnTurn, State};
 
 /// Version of the table.
 pub const VERSION: u32 = 12;
 
 /// Parameters that name the table and its columns, and the column's usual name.
-pub(super) const COLUMNS: [(&str, &str); 24] = [
+pub(super) const COLUMNS: [(&str, &str); 26] = [
     ("dlg_id_column", "dlg_id"),
     ("call_id_column", "callid"),
     ("from_uri_column", "from_uri"),
@@ -50,10 +51,15 @@ pub(super) const COLUMNS: [(&str, &str); 24] = [
     ("", "rt_on_answer"),
     ("", "rt_on_timeout"),
     ("", "rt_on_hangup"),
+    ("", "caller_ping_cseq"),
+    ("", "callee_ping_cseq"),
 ];
 
+/// Name under which what the follower saved stands among the values.
+const SAVED: &str = "_follower";
+
 /// Columns that must have a value and that we have none for.
-const ZERO: [&str; 3] = ["caller_ping_cseq", "callee_ping_cseq", "flags"];
+const ZERO: [&str; 1] = ["flags"];
 
 /// A parameter for a column.
 pub(super) const fn column(at: usize) -> Param {
@@ -62,6 +68,19 @@ pub(super) const fn column(at: usize) -> Param {
 
 /// Module flag of a dialog that ends with BYE when its lifetime is over.
 const BYE_ON_TIMEOUT: i64 = 1;
+/// Those of one that is pinged: with OPTIONS and with INVITE, the caller and the callee.
+const PINGS: [[i64; 2]; 2] = [[2, 4], [8, 16]];
+
+/// The module flags of a dialog.
+fn flags_of(d: &Dialog) -> i64 {
+    let mut flags = if d.bye_on_timeout { BYE_ON_TIMEOUT } else { 0 };
+    for (ping, bits) in [&d.options_ping, &d.reinvite_ping].into_iter().zip(PINGS) {
+        for (on, bit) in ping.to.into_iter().zip(bits) {
+            flags |= if on { bit } else { 0 };
+        }
+    }
+    flags
+}
 
 enum Change {
     Write(Vec<SqlValue>),
@@ -76,6 +95,7 @@ pub struct Keeper {
     upsert: Arc<str>,
     delete: Arc<str>,
     select: Arc<str>,
+    clear: Arc<str>,
     /// Newest state of what changed, by `dlg_id`. Never more than dialogs and their ends within one round.
     changed: Mutex<HashMap<i64, Change>>,
     /// Dialogs read at the start, by worker, until the worker takes them.
@@ -86,10 +106,11 @@ pub struct Keeper {
 pub(super) struct Kept {
     dialog: KeptDialog,
     ends: Instant,
+    read_at: Instant,
 }
 
 /// The parts of a dialog that can move between threads.
-struct KeptDialog {
+pub(super) struct KeptDialog {
     id: u64,
     call_id: Bytes,
     legs: [Leg; 2],
@@ -100,7 +121,10 @@ struct KeptDialog {
     flags: u32,
     profiles: Vec<(String, String)>,
     bye_on_timeout: bool,
+    pings: [[bool; 2]; 2],
     turns: [Option<OnTurn>; 3],
+    /// What its follower saved.
+    saved: Option<String>,
 }
 
 impl Keeper {
@@ -130,9 +154,10 @@ impl Keeper {
         Ok(Some(Keeper {
             store,
             period,
-            upsert: format!("REPLACE INTO {table} ({columns}, {zeros}) VALUES ({marks}, 0, 0, 0)").into(),
+            upsert: format!("REPLACE INTO {table} ({columns}, {zeros}) VALUES ({marks}, 0)").into(),
             delete: format!("DELETE FROM {table} WHERE {} = ?", names[0]).into(),
             select: format!("SELECT {columns} FROM {table}").into(),
+            clear: format!("DELETE FROM {table}").into(),
             changed: Mutex::default(),
             read: Arc::default(),
         }))
@@ -140,13 +165,25 @@ impl Keeper {
 
     /// Read what a run before this one left, for the workers of this one.
     pub(super) fn load(&self, kernel: &Kernel) {
-        let rows = match block_on(self.store.fetch(Query::new(self.select.clone(), Vec::new()))) {
-            Ok(rows) => rows.rows,
-            Err(e) => return tracing::error!("dialogs could not be read: {e}"),
-        };
+        match block_on(self.fetch(kernel)) {
+            Ok(all) => {
+                let module = kernel.state::<DialogModule>();
+                for kept in all.values().flatten() {
+                    count(kernel, module, &kept.dialog);
+                }
+                *self.read.lock() = all;
+            }
+            Err(e) => tracing::error!("{e}"),
+        }
+    }
+
+    /// All dialogs of the table, by worker.
+    pub(super) async fn fetch(&self, kernel: &Kernel) -> Result<HashMap<usize, Vec<Kept>>, String> {
+        let rows = self.store.fetch(Query::new(self.select.clone(), Vec::new())).await;
+        let rows = rows.map_err(|e| format!("dialogs could not be read: {e}"))?.rows;
         let (now, unix) = (kernel.drivers.clock.now(), kernel.unix());
         let program = kernel.program.load_full();
-        let module = kernel.state::<DialogModule>();
+        let mut all: HashMap<usize, Vec<Kept>> = HashMap::new();
         let mut bad = 0;
         let mut numbers: HashSet<(usize, u64)> = HashSet::new();
         for mut row in rows {
@@ -159,11 +196,6 @@ impl Keeper {
                 dialog.id += 1;
             }
             let left = until.saturating_sub(unix).max(1);
-            kernel.stats.add_outside(module.stats.active, 1);
-            let mut members = module.members.lock();
-            for (profile, value) in &dialog.profiles {
-                *members.entry(profile.clone()).or_default().entry(value.clone()).or_default() += 1;
-            }
             // The row is written again under the number of this run.
             let (old, new) = (row.first().and_then(SqlValue::to_int), key(worker, dialog.id));
             if let Some(old) = old.filter(|old| *old != new) {
@@ -172,12 +204,20 @@ impl Keeper {
                 changed.entry(old).or_insert(Change::Delete);
                 changed.insert(new, Change::Write(row));
             }
-            let kept = Kept { dialog, ends: now + Duration::from_secs(left) };
-            self.read.lock().entry(worker).or_default().push(kept);
+            let kept = Kept { dialog, ends: now + Duration::from_secs(left), read_at: now };
+            all.entry(worker).or_default().push(kept);
         }
         if bad > 0 {
             tracing::warn!("{bad} dialogs in the database make no sense and were left out");
         }
+        Ok(all)
+    }
+
+    /// Remove all rows.
+    pub(super) async fn clear(&self) -> Result<(), String> {
+        self.changed.lock().clear();
+        let query = Query::new(self.clear.clone(), Vec::new());
+        self.store.execute(query).await.map(|_| ()).map_err(|e| format!("dialogs could not be removed: {e}"))
     }
 
     /// Write what changed.
@@ -207,6 +247,35 @@ impl Keeper {
             }
         }
     }
+}
+
+/// A dialog of the table counts.
+fn count(kernel: &Kernel, module: &DialogModule, dialog: &KeptDialog) {
+    kernel.stats.add_outside(module.stats.active, 1);
+    let mut members = module.members.lock();
+    for (profile, value) in &dialog.profiles {
+        *members.entry(profile.clone()).or_default().entry(value.clone()).or_default() += 1;
+    }
+}
+
+/// Those of the table that a worker does not have become its own; how many.
+pub(super) fn add(shard: &Shard, all: Vec<Kept>) -> u64 {
+    let module = shard.kernel.state::<DialogModule>();
+    let part = shard.part::<Dialogs>();
+    let known = |k: &Kept| {
+        let same = |id: &u64| part.with(*id, |d| d.legs[0].tag == k.dialog.legs[0].tag) == Some(true);
+        part.of_call(&k.dialog.call_id).iter().any(same)
+    };
+    let mut new: Vec<Kept> = all.into_iter().filter(|k| !known(k)).collect();
+    for kept in &mut new {
+        kept.dialog.id = part.free_id(kept.dialog.id);
+        count(&shard.kernel, module, &kept.dialog);
+    }
+    let ids: Vec<u64> = new.iter().map(|k| k.dialog.id).collect();
+    let usual = Usual { ping_every: module.ping_every, delete_delay: module.delete_delay };
+    put(part, new, shard.worker, usual);
+    ids.iter().for_each(|id| note(shard, *id));
+    ids.len() as u64
 }
 
 /// What stands in `dlg_id`.
@@ -250,6 +319,8 @@ fn row(shard: &Shard, d: &Dialog) -> Vec<SqlValue> {
         let value = v.to_bytes().map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
         (names.text(*k).to_string(), value)
     });
+    let saved = d.followers.iter().find_map(|f| f.save()).or_else(|| d.saved.clone());
+    let values = values.chain(saved.map(|text| (SAVED.to_owned(), text)));
     vec![
         SqlValue::Int(key(shard.worker, d.id)),
         text(&d.call_id),
@@ -271,11 +342,18 @@ fn row(shard: &Shard, d: &Dialog) -> Vec<SqlValue> {
         SqlValue::from(Some(pairs(values)).filter(|t| !t.is_empty())),
         SqlValue::from(Some(pairs(d.profiles.iter().cloned())).filter(|t| !t.is_empty())),
         SqlValue::from(Some(names.flag_names(FlagKind::Message, d.flags)).filter(|f| !f.is_empty())),
-        SqlValue::Int(if d.bye_on_timeout { BYE_ON_TIMEOUT } else { 0 }),
+        SqlValue::Int(flags_of(d)),
         turn(&d.on_answer),
         turn(&d.on_timeout),
         turn(&d.on_hangup),
+        ping_cseq(&d.legs[0]),
+        ping_cseq(&d.legs[1]),
     ]
+}
+
+/// The number that the last request in this side's name had, when there was one of ours; else 0.
+fn ping_cseq(leg: &Leg) -> SqlValue {
+    SqlValue::Int(if leg.shift == 0 { 0 } else { i64::from(leg.cseq.saturating_add(leg.shift)) })
 }
 
 /// `name#value|name#value|`, with `\` before what would be misread.
@@ -329,19 +407,25 @@ fn read(kernel: &Kernel, program: &Arc<Program>, row: &[SqlValue]) -> Option<(Ke
         4 => State::Confirmed,
         _ => return None,
     };
-    let leg = |uri: usize, tag: usize, cseq: usize, routes: usize, contact: usize, socket: usize| {
-        let routes = text(routes);
-        let name = text(socket);
-        Leg {
-            tag: bytes(tag),
-            uri: bytes(uri),
-            contact: bytes(contact),
-            routes: scan::commas(routes.as_bytes()).map(Bytes::copy_from_slice).collect(),
-            cseq: int(cseq).clamp(0, i64::from(u32::MAX)) as u32,
-            socket: kernel.sockets().iter().find(|s| s.name() == name).map(|s| s.id),
-        }
-    };
-    let legs = [leg(2, 3, 6, 8, 10, 12), leg(4, 5, 7, 9, 11, 13)];
+    let leg =
+        |uri: usize, tag: usize, cseq: usize, routes: usize, contact: usize, socket: usize, ping: usize| {
+            let routes = text(routes);
+            let name = text(socket);
+            let cseq = int(cseq).clamp(0, i64::from(u32::MAX));
+            let shift = (int(ping) - cseq).clamp(0, 1 << 20) as u32;
+            Leg {
+                tag: bytes(tag),
+                uri: bytes(uri),
+                contact: bytes(contact),
+                routes: scan::commas(routes.as_bytes()).map(Bytes::copy_from_slice).collect(),
+                cseq: cseq as u32,
+                shift,
+                invite_shift: shift,
+                body: None,
+                socket: kernel.sockets().iter().find(|s| s.name() == name).map(|s| s.id),
+            }
+        };
+    let legs = [leg(2, 3, 6, 8, 10, 12, 24), leg(4, 5, 7, 9, 11, 13, 25)];
     let call_id = bytes(1);
     let reads = |l: &Leg| NameAddr::parse(&l.uri).is_ok() && Uri::parse(&l.contact).is_ok();
     if call_id.is_empty() || !legs.iter().all(reads) {
@@ -349,7 +433,8 @@ fn read(kernel: &Kernel, program: &Arc<Program>, row: &[SqlValue]) -> Option<(Ke
     }
     let worker = (call_id_hash(&call_id) % kernel.workers.max(1) as u64) as usize;
     let names = &kernel.registry.names;
-    let values = read_pairs(&text(17));
+    let mut values = read_pairs(&text(17));
+    let saved = values.iter().position(|(k, _)| k == SAVED).map(|at| values.remove(at).1);
     let flags = text(19);
     let flags = flags.split_whitespace().filter_map(|f| names.flag(FlagKind::Message, f).ok());
     let turn = |i: usize| {
@@ -371,42 +456,97 @@ fn read(kernel: &Kernel, program: &Arc<Program>, row: &[SqlValue]) -> Option<(Ke
         flags: flags.fold(0, |mask, bit| mask | 1 << bit),
         profiles: read_pairs(&text(18)),
         bye_on_timeout: int(20) & BYE_ON_TIMEOUT != 0,
+        pings: PINGS.map(|bits| bits.map(|bit| int(20) & bit != 0)),
         turns: [turn(21), turn(22), turn(23)],
+        saved,
     };
     Some((dialog, worker, until))
 }
 
+/// What the settings say of every dialog.
+#[derive(Clone, Copy)]
+pub(super) struct Usual {
+    pub ping_every: [u64; 2],
+    pub delete_delay: u64,
+}
+
 /// The dialogs of a worker, with those that were read for it.
-pub(super) fn take(read: &Mutex<HashMap<usize, Vec<Kept>>>, worker: usize) -> Dialogs {
+pub(super) fn take(read: &Mutex<HashMap<usize, Vec<Kept>>>, worker: usize, usual: Usual) -> Dialogs {
     let dialogs = Dialogs::default();
-    for kept in read.lock().remove(&worker).unwrap_or_default() {
-        let d = kept.dialog;
-        let id = d.id;
-        let [on_answer, on_timeout, on_hangup] = d.turns;
-        dialogs.restore(Dialog {
-            id,
-            call_id: d.call_id,
-            legs: d.legs,
-            state: d.state,
-            created: d.started,
-            started: d.started,
-            timeout: d.timeout,
-            deadline: None,
-            values: d.values,
-            flags: d.flags,
-            profiles: d.profiles,
-            bye_on_timeout: d.bye_on_timeout,
-            on_answer,
-            on_timeout,
-            on_hangup,
-            end_reason: "",
-            worker,
-            answered: Duration::from_secs(d.started),
-            followers: Default::default(),
-        });
-        dialogs.schedule(id, Some(kept.ends));
-    }
+    let kept = read.lock().remove(&worker).unwrap_or_default();
+    put(&dialogs, kept, worker, usual);
     dialogs
+}
+
+fn put(dialogs: &Dialogs, all: Vec<Kept>, worker: usize, usual: Usual) {
+    for kept in all {
+        let id = kept.dialog.id;
+        dialogs.restore(thaw(kept.dialog, worker, usual));
+        dialogs.schedule(id, Some(kept.ends));
+        let first = dialogs.with(id, |d| {
+            for ping in [&mut d.options_ping, &mut d.reinvite_ping] {
+                ping.next = ping.wanted().then(|| kept.read_at + Duration::from_secs(ping.every));
+            }
+            [d.options_ping.next, d.reinvite_ping.next].into_iter().flatten().min()
+        });
+        dialogs.schedule_ping(id, first.flatten());
+    }
+}
+
+fn thaw(d: KeptDialog, worker: usize, usual: Usual) -> Dialog {
+    let Usual { ping_every: every, delete_delay } = usual;
+    let [on_answer, on_timeout, on_hangup] = d.turns;
+    Dialog {
+        id: d.id,
+        call_id: d.call_id,
+        legs: d.legs,
+        state: d.state,
+        created: d.started,
+        started: d.started,
+        timeout: d.timeout,
+        deadline: None,
+        values: d.values,
+        flags: d.flags,
+        profiles: d.profiles,
+        bye_on_timeout: d.bye_on_timeout,
+        end_on_race: false,
+        options_ping: Ping { to: d.pings[0], every: every[0], ..Ping::default() },
+        reinvite_ping: Ping { to: d.pings[1], every: every[1], ..Ping::default() },
+        next_ping: None,
+        delete_delay,
+        on_answer,
+        on_timeout,
+        on_hangup,
+        end_reason: "",
+        worker,
+        answered: Duration::from_secs(d.started),
+        followers: Default::default(),
+        saved: d.saved,
+    }
+}
+
+/// A copy that can go to another worker.
+pub(super) fn freeze(d: &Dialog) -> KeptDialog {
+    KeptDialog {
+        id: d.id,
+        call_id: d.call_id.clone(),
+        legs: d.legs.clone(),
+        state: d.state,
+        started: d.started,
+        timeout: d.timeout,
+        values: d.values.clone(),
+        flags: d.flags,
+        profiles: d.profiles.clone(),
+        bye_on_timeout: d.bye_on_timeout,
+        pings: [d.options_ping.to, d.reinvite_ping.to],
+        turns: [d.on_answer.clone(), d.on_timeout.clone(), d.on_hangup.clone()],
+        saved: None,
+    }
+}
+
+/// That copy, to be looked at.
+pub(super) fn revive(module: &DialogModule, d: KeptDialog, worker: usize) -> Dialog {
+    thaw(d, worker, Usual { ping_every: module.ping_every, delete_delay: module.delete_delay })
 }
 
 #[cfg(test)]

@@ -6,8 +6,10 @@ use switchroom_kernel::names::FlagKind;
 use switchroom_script::Value;
 use switchroom_script::vm::VarAccess;
 
-use super::follow::current;
+use super::commands::as_json;
 use super::functions::put;
+use super::loaded::{self, change, current, is_copy};
+use super::sequential::start_pings;
 use super::state::{Dialog, DialogModule, Dialogs, State, start_lifetime};
 
 /// The table.
@@ -20,6 +22,26 @@ pub(super) static VARIABLES: &[Variable] = &[
     Variable::ro("DLG_did", did, "Name of the dialog"),
     Variable::ro("DLG_end_reason", end_reason, "Why the dialog ended"),
     Variable::rw("DLG_timeout", timeout, set_timeout, "Lifetime in seconds"),
+    Variable::ro("DLG_json", |ctx, _| json(ctx, false), "The dialog as JSON"),
+    Variable::ro("DLG_ctx_json", |ctx, _| json(ctx, true), "The same with values and profiles"),
+    Variable::rw(
+        "DLG_del_delay",
+        |ctx, _| seconds(ctx, |d| d.delete_delay),
+        |ctx, _, v| set_seconds(ctx, v, 0, |d, s| d.delete_delay = s),
+        "Seconds the dialog stays after its end",
+    ),
+    Variable::rw(
+        "DLG_options_ping_interval",
+        |ctx, _| seconds(ctx, |d| d.options_ping.every),
+        |ctx, _, v| set_seconds(ctx, v, 1, |d, s| d.options_ping.every = s),
+        "Seconds between pings with OPTIONS",
+    ),
+    Variable::rw(
+        "DLG_reinvite_ping_interval",
+        |ctx, _| seconds(ctx, |d| d.reinvite_ping.every),
+        |ctx, _, v| set_seconds(ctx, v, 1, |d, s| d.reinvite_ping.every = s),
+        "Seconds between pings with INVITE",
+    ),
     {
         let mut v = Variable::rw("dlg_val", value, set_value, "A value kept with the dialog");
         v.named = Named::Yes;
@@ -28,8 +50,7 @@ pub(super) static VARIABLES: &[Variable] = &[
 ];
 
 fn with<T>(ctx: &Ctx, look: impl FnOnce(&mut Dialog) -> T) -> Option<T> {
-    let now = current(ctx)?;
-    ctx.shard.part::<Dialogs>().with(now.id, look)
+    loaded::with(ctx, look)
 }
 
 fn count(ctx: &mut Ctx, _: &VarAccess) -> Value {
@@ -86,6 +107,9 @@ fn timeout(ctx: &mut Ctx, _: &VarAccess) -> Value {
 fn set_timeout(ctx: &mut Ctx, _: &VarAccess, value: Value) -> Result<(), String> {
     let seconds = value.to_int().filter(|s| *s > 0).ok_or("a lifetime is a positive number of seconds")?;
     let now = current(ctx).ok_or("there is no dialog")?;
+    if is_copy(ctx) {
+        return Err("the dialog that was loaded is another worker's; its lifetime stays".into());
+    }
     let running = ctx.shard.part::<Dialogs>().with(now.id, |d| {
         d.timeout = seconds as u64;
         matches!(d.state, State::ConfirmedNoAck | State::Confirmed)
@@ -104,5 +128,31 @@ fn value(ctx: &mut Ctx, var: &VarAccess) -> Value {
 
 fn set_value(ctx: &mut Ctx, var: &VarAccess, value: Value) -> Result<(), String> {
     let key = ctx.shard.kernel.registry.inner_key(var).ok_or("too many names")?;
-    with(ctx, |d| put(d, key, value)).ok_or_else(|| "there is no dialog".into())
+    change(ctx, move |d| put(d, key, value)).ok_or_else(|| "there is no dialog".into())
+}
+
+fn json(ctx: &mut Ctx, whole: bool) -> Value {
+    let kernel = ctx.shard.kernel.clone();
+    let text = with(ctx, |d| as_json(&kernel, d, whole).to_string());
+    text.map_or(Value::Null, |t| Value::Str(t.into()))
+}
+
+fn seconds(ctx: &Ctx, which: impl FnOnce(&Dialog) -> u64) -> Value {
+    with(ctx, |d| which(d)).map_or(Value::Null, |s| Value::Int(s as i64))
+}
+
+fn set_seconds(
+    ctx: &Ctx,
+    value: Value,
+    least: u64,
+    set: impl FnOnce(&mut Dialog, u64),
+) -> Result<(), String> {
+    let given = value.to_int().and_then(|s| u64::try_from(s).ok());
+    let seconds = given.filter(|s| (least..=86_400).contains(s));
+    let seconds = seconds.ok_or_else(|| format!("seconds from {least} to 86400 are needed"))?;
+    with(ctx, |d| set(d, seconds)).ok_or("there is no dialog")?;
+    if let Some(now) = current(ctx).filter(|_| !is_copy(ctx)) {
+        start_pings(&ctx.shard, now.id);
+    }
+    Ok(())
 }

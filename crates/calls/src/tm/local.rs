@@ -77,6 +77,54 @@ pub fn request(shard: &Rc<Shard>, request: Request, on_final: OnFinal) {
     }
 }
 
+/// Send the ACK to a 2xx that an INVITE of ours got: it belongs to no transaction (RFC 3261 §13.2.2.4). All parts of the
+/// request are given.
+pub fn ack(shard: &Rc<Shard>, r: Request) {
+    let target = r.next_hop.clone().unwrap_or_else(|| r.ruri.clone());
+    match Uri::parse(&target).map(|u| locate(&shard.kernel, &u, None)) {
+        Ok(Located::Now(hops)) => ack_to(shard, &r, hops),
+        Ok(Located::Wait(future)) => {
+            shard.wait(async move {
+                let hops = future.await;
+                Box::new(move |shard: &Rc<Shard>| ack_to(shard, &r, hops))
+                    as switchroom_kernel::shard::AfterWait
+            });
+        }
+        Err(_) => {}
+    }
+}
+
+fn ack_to(shard: &Rc<Shard>, r: &Request, hops: Hops) {
+    let Some(hop) = hops.into_iter().next() else { return };
+    let Some(id) = send::choose_socket(shard, r.socket, hop.proto, hop.addr) else { return };
+    let Some(socket) = shard.kernel.socket(id) else { return };
+    let mut branch = b"z9hG4bKa".to_vec();
+    push_hex(shard.part::<Transactions>().random(), &mut branch);
+    let line = send::via_line(socket, &(None, None), &branch, b"");
+    let mut out = Vec::with_capacity(512);
+    Builder {
+        method: &r.method,
+        ruri: &r.ruri,
+        via: line.strip_prefix(b"Via: ").map(|l| l.trim_ascii_end()),
+        from: &r.from,
+        to: &r.to,
+        call_id: r.call_id.as_deref().unwrap_or_default(),
+        cseq: r.cseq.unwrap_or_default(),
+        max_forwards: 70,
+        headers: &r.headers,
+        body: r.body.as_ref().map(|(t, b)| (&t[..], &b[..])),
+    }
+    .write(&mut out);
+    shard.net.send(switchroom_kernel::ports::net::Outgoing {
+        data: out.into(),
+        socket: id,
+        peer: hop.addr,
+        conn: None,
+        no_new_conn: false,
+        token: 0,
+    });
+}
+
 fn send_to(shard: &Rc<Shard>, r: Request, mut hops: Hops, on_final: OnFinal) {
     if hops.is_empty() {
         return on_final(shard, 478, None);

@@ -146,7 +146,11 @@ pub struct Centre {
     recent: Recent,
     early: Mutex<VecDeque<Early>>,
     serial: AtomicU64,
+    upstreams: OnceLock<Upstreams>,
 }
+
+/// Makes the destination of a connection to another SMS centre, by the connection's name.
+pub type Upstreams = Box<dyn Fn(&str) -> Arc<dyn Outlet> + Send + Sync>;
 
 /// A receipt that came before the answer which names its message.
 struct Early {
@@ -180,6 +184,7 @@ impl Centre {
             recent: Recent::default(),
             early: Mutex::default(),
             serial: AtomicU64::new(0),
+            upstreams: OnceLock::new(),
             settings,
             base,
         });
@@ -248,6 +253,26 @@ impl Centre {
     /// A destination is there, or there anew.
     pub fn add_outlet(&self, target: Arc<str>, outlet: Arc<dyn Outlet>) {
         self.outlets.write().insert(target, outlet);
+    }
+
+    /// How connections to other SMS centres are reached. The first call counts.
+    pub fn set_upstreams(&self, upstreams: Upstreams) {
+        // A second start in one process would only say the same again.
+        let _ = self.upstreams.set(upstreams);
+    }
+
+    /// Whether a receipt of this destination may be for a message of ours.
+    pub fn owns(&self, target: &Arc<str>, remote_id: &str) -> bool {
+        let queue = self.queue.lock();
+        queue.is_busy(target) || forms(remote_id).iter().any(|f| queue.by_remote(target, f).is_some())
+    }
+
+    /// Whether a message would go anywhere.
+    pub fn has_route(&self, account: &str, source: &Addr, destination: &Addr) -> bool {
+        let (source, destination) = (source.text(), destination.text());
+        let destination = destination.strip_prefix('+').unwrap_or(&destination);
+        let routes = self.routes.read().clone();
+        !routes.find(&Routed { account, source: &source, destination, text: "", chance: 0 }).is_empty()
     }
 
     /// An account.
@@ -439,16 +464,18 @@ impl Centre {
         if let Some(outlet) = self.outlets.read().get(target) {
             return Some(outlet.clone());
         }
-        if !target.starts_with("http") {
-            return None;
-        }
+        let upstreams = self.upstreams.get();
+        let made: Arc<dyn Outlet> = match (target.strip_prefix("smsc:"), upstreams) {
+            (Some(name), Some(upstreams)) => upstreams(name),
+            _ if target.starts_with("http") => Arc::new(Hook::new(target.to_string(), String::new())),
+            _ => return None,
+        };
         let accounts = self.customers.read().len();
         let mut outlets = self.outlets.write();
         if outlets.len() >= HOOKS + accounts {
             return None;
         }
-        let hook: Arc<dyn Outlet> = Arc::new(Hook::new(target.to_string(), String::new()));
-        Some(outlets.entry(target.clone()).or_insert(hook).clone())
+        Some(outlets.entry(target.clone()).or_insert(made).clone())
     }
 
     /// Gives a destination what it takes.

@@ -6,7 +6,7 @@
 pub mod accounts;
 pub mod centre;
 mod commands;
-mod customer;
+pub mod customer;
 mod hook;
 pub mod message;
 mod policy;
@@ -16,6 +16,7 @@ mod server;
 mod store;
 #[cfg(test)]
 mod tests;
+mod upstream;
 mod writer;
 
 use std::path::PathBuf;
@@ -226,6 +227,11 @@ fn live(kernel: &Arc<Kernel>) {
         // Modules may be loaded in any order; `live` is only called once.
         let _ = state.centre.base.credit.set(credit.clone());
     }
+    let shared = kernel.clone();
+    let upstreams =
+        move |name: &str| Arc::new(upstream::Upstream::new(&shared, name)) as Arc<dyn centre::Outlet>;
+    state.centre.set_upstreams(Box::new(upstreams));
+    crate::proto_smpp::api::set_receiver(kernel, Arc::new(upstream::Ear(Arc::downgrade(&state.centre))));
     let clock = kernel.drivers.clock.clone();
     kernel.drivers.spawn.spawn(Box::pin(state.centre.writer.clone().run(clock)));
     kernel.every(Duration::from_secs(1), |kernel| async move {

@@ -174,6 +174,11 @@ impl Queue {
         self.remote.get(&(target.clone(), remote_id.into())).copied()
     }
 
+    /// Whether a destination has messages whose answer has not come.
+    pub fn is_busy(&self, target: &str) -> bool {
+        self.lines.get(target).is_some_and(|l| l.under_way > 0)
+    }
+
     /// A message leaves, whatever its end.
     pub fn remove(&mut self, id: u64) -> Option<Message> {
         let slot = self.messages.remove(&id)?;

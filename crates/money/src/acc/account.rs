@@ -16,6 +16,7 @@ use switchroom_wire::sip::reply::phrase;
 use switchroom_wire::sip::{Message, Method};
 
 use super::Acc;
+use super::kept;
 use super::record::{Extras, Record, Why};
 use super::what::{Backend, CDR, DONE, FAILED, MISSED, What};
 
@@ -44,16 +45,28 @@ pub struct Account {
 }
 
 /// A call that is accounted as a whole.
-struct WholeCall {
-    call: What,
-    record: Record,
-    table: Option<Arc<str>>,
+pub struct WholeCall {
+    /// Backends that are told.
+    pub call: What,
+    /// What is known of it already.
+    pub record: Record,
+    /// Table of its record.
+    pub table: Option<Arc<str>>,
     /// Values when it was answered, by backend.
-    extras: [Extras; 3],
-    values: Rc<RefCell<Values>>,
+    pub extras: [Extras; 3],
+    /// The script's values.
+    pub values: Rc<RefCell<Values>>,
 }
 
 impl Follow for WholeCall {
+    fn save(&self) -> Option<String> {
+        Some(kept::save(self))
+    }
+
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+
     fn ended(&self, shard: &Rc<Shard>, end: &Ended) {
         let kernel = &shard.kernel;
         let acc = kernel.state::<Acc>();
@@ -84,9 +97,39 @@ impl Follow for WholeCall {
 #[derive(Clone)]
 struct Kept(Rc<Account>);
 
+/// The account of the dialog that the script looks at, in place of the request's own.
+struct OfDialog(Rc<Account>);
+
+/// Use the account of the call whose dialog the script looks at. False when that call is not accounted as a whole.
+pub fn load_of_dialog(ctx: &mut Ctx) -> bool {
+    let followers = dialog::followers(ctx);
+    let Some(call) = followers.iter().find_map(|f| f.as_any().downcast_ref::<WholeCall>()) else {
+        return false;
+    };
+    let account = Account {
+        what: Cell::default(),
+        table: RefCell::default(),
+        values: call.values.clone(),
+        has_call: Cell::new(true),
+        created: call.record.created,
+        follows: Cell::new(false),
+        told: RefCell::default(),
+    };
+    ctx.add_note(OfDialog(Rc::new(account)));
+    true
+}
+
+/// Use the request's own account again. False when no other was loaded.
+pub fn unload_of_dialog(ctx: &mut Ctx) -> bool {
+    ctx.take_note::<OfDialog>().is_some()
+}
+
 impl Account {
     /// That of the request in hand, if it has one.
     pub fn find(ctx: &Ctx) -> Option<Rc<Account>> {
+        if let Some(loaded) = ctx.note::<OfDialog>() {
+            return Some(loaded.0.clone());
+        }
         api::shared::<Kept>(ctx).map(|k| k.0)
     }
 

@@ -53,6 +53,20 @@ pub(super) static FUNCTIONS: &[Function] = &[
         |c| on_the_spot(c, Backend::Evi),
         "Account this request now, as an event",
     ),
+    Function::new(
+        "acc_load_ctx_from_dlg",
+        &[""],
+        "*",
+        |c| if account::load_of_dialog(c.ctx) { TRUE } else { FALSE },
+        "Use the account of the call whose dialog the script looks at",
+    ),
+    Function::new(
+        "acc_unload_ctx_from_dlg",
+        &[""],
+        "*",
+        |c| if account::unload_of_dialog(c.ctx) { TRUE } else { FALSE },
+        "Use the request's own account again",
+    ),
     Function::new("acc_new_leg", &[""], "RFBL", new_leg, "Begin another leg of the call"),
 ];
 

@@ -7,6 +7,7 @@
 mod account;
 mod fields;
 mod functions;
+mod kept;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -256,6 +257,7 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
         events: (event("E_ACC_EVENT"), event("E_ACC_MISSED_EVENT"), event("E_ACC_CDR")),
     };
     o.provide(acc);
+    o.provide(switchroom_calls::dialog::api::Restorer(kept::restore));
     Ok(())
 }
 

@@ -65,8 +65,10 @@ pub struct Record {
 /// Values of the fields of one backend: those of the request, and those of each leg.
 #[derive(Clone)]
 pub struct Extras {
-    own: Vec<(Arc<str>, Value)>,
-    legs: Vec<Vec<(Arc<str>, Value)>>,
+    /// Of the request.
+    pub own: Vec<(Arc<str>, Value)>,
+    /// Of each leg.
+    pub legs: Vec<Vec<(Arc<str>, Value)>>,
 }
 
 impl Extras {

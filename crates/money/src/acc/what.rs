@@ -56,6 +56,16 @@ impl What {
         What(bits << backend.shift())
     }
 
+    /// As a number, for a text that [`What::from_bits`] reads.
+    pub fn bits(self) -> u16 {
+        self.0
+    }
+
+    /// From that number.
+    pub fn from_bits(bits: u16) -> What {
+        What(bits & 0xfff)
+    }
+
     /// Whether a backend is told of something.
     pub fn has(self, backend: Backend, bit: u16) -> bool {
         self.0 & (bit << backend.shift()) != 0

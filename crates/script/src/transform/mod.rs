@@ -59,7 +59,11 @@ impl Transform {
             return Self::subst(rest.unwrap_or(""), reader);
         }
         if name.starts_with("ip.resolve") {
-            return Err("a name lookup is not possible in a transformation".into());
+            return Err(
+                "a transformation cannot wait for a name server; t_relay() and forward() resolve names by \
+                        themselves, and is_myself() compares them"
+                    .into(),
+            );
         }
         if let Some(field) = name.strip_prefix("nameaddr.") {
             return Self::name_addr(field, rest, reader);

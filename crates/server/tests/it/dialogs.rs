@@ -227,3 +227,127 @@ route[call] {
     let told = eve.expect_reply(486, &asking);
     assert_eq!((header(&told, "X-Other"), header(&told, "X-Mine")), (None, None), "{told}");
 }
+
+const PINGED: &str = r#"
+route[call] {
+    create_dialog("options-ping-caller,options-ping-callee,reinvite-ping-callee");
+    $DLG_options_ping_interval = 1;
+    $DLG_reinvite_ping_interval = 1;
+    dlg_on_hangup("ended");
+    record_route();
+    if (!lookup("location")) { t_newtran(); t_reply(404, "Not Found"); exit; }
+    route(relay);
+}
+route[ended] { xlog("L_NOTICE", "ended: $DLG_end_reason\n"); }
+"#;
+
+fn cseq(text: &str) -> u32 {
+    header(text, "CSeq").unwrap().split(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn both_sides_are_pinged_and_a_side_that_knows_of_no_call_ends_it() {
+    let house = Setup::new(&[PROXY, OPEN_REGISTER, PINGED]).params("loadmodule \"dialog.so\"").start();
+    let (mut alice, mut bob) = (Ua::new("alice", house.addr), Ua::new("bob", house.addr));
+    bob.register_here("");
+    let (call, _) = alice.invite("bob", "");
+    let asked = bob.expect("INVITE");
+    bob.reply(&asked, "200 OK");
+    let done = alice.expect_reply(200, &call);
+    alice.in_dialog("ACK", &call, &done);
+    bob.expect("ACK");
+    let ping = alice.expect("OPTIONS");
+    assert!(
+        header(&ping, "From").unwrap().contains("bob@") && header(&ping, "To").unwrap().contains(&call.tag)
+    );
+    alice.reply(&ping, "200 OK");
+    // Both kinds of pings go to bob, in any order; the INVITE has alice's session and is acknowledged.
+    let mut numbers = vec![cseq(&asked)];
+    for method in ["OPTIONS", "INVITE"] {
+        let ping = bob.expect(method);
+        numbers.push(cseq(&ping));
+        bob.reply(&ping, "200 OK");
+        if method == "INVITE" {
+            assert!(ping.contains("application/sdp") && header(&ping, "Contact").is_some(), "{ping}");
+            let ack = bob.expect("ACK");
+            assert_eq!(cseq(&ack), cseq(&ping));
+        }
+    }
+    // Alice knows nothing of the pings in her name: her number is raised on the way, and the reply has her own.
+    let before = *numbers.iter().max().unwrap();
+    let mut own = call.clone();
+    own.cseq += 1;
+    let sent = alice.in_dialog("INFO", &own, &done);
+    let info = bob.expect("INFO");
+    assert!(cseq(&info) > before, "{info}");
+    bob.reply(&info, "200 OK");
+    let reply = alice.expect_reply(200, &call);
+    assert_eq!(cseq(&reply), cseq(&sent));
+    // Bob has restarted and knows of no call any more.
+    let ping = bob.expect("OPTIONS");
+    bob.reply(&ping, "481 Call/Transaction Does Not Exist");
+    alice.expect("BYE");
+    let bye = bob.expect("BYE");
+    assert!(cseq(&bye) > cseq(&ping));
+    house.expect_log("ended: Ping Timeout");
+    assert_eq!(active(&house), 0);
+}
+
+#[test]
+fn requests_of_our_own_go_to_either_side_and_renegotiate_the_media() {
+    const SCRIPT: &str = r#"
+route[call] {
+    create_dialog("B");
+    dlg_on_answer("answered");
+    record_route();
+    if (!lookup("location")) { t_newtran(); t_reply(404, "Not Found"); exit; }
+    route(relay);
+}
+route[answered] {
+    dlg_inc_cseq("caller", 5);
+    dlg_send_sequential("INFO", "callee", "Signal=1", "application/dtmf-relay", "X-Why: test");
+    xlog("L_NOTICE", "json $(DLG_json{json.parse}) $(DLG_ctx_json{s.len})\n");
+}
+"#;
+    let house = Setup::new(&[PROXY, OPEN_REGISTER, &SCRIPT.replace("$(DLG_json{json.parse})", "$DLG_json")])
+        .params("loadmodule \"dialog.so\"\nmodparam(\"dialog\", \"profiles_with_value\", \"group\")")
+        .start();
+    let (mut alice, mut bob) = (Ua::new("alice", house.addr), Ua::new("bob", house.addr));
+    bob.register_here("");
+    let (call, _) = alice.invite("bob", "");
+    let asked = bob.expect("INVITE");
+    bob.reply(&asked, "200 OK");
+    let done = alice.expect_reply(200, &call);
+    alice.in_dialog("ACK", &call, &done);
+    bob.expect("ACK");
+    let info = bob.expect("INFO");
+    assert!(info.ends_with("Signal=1") && header(&info, "X-Why") == Some("test"), "{info}");
+    assert_eq!(cseq(&info), cseq(&asked) + 6);
+    bob.reply(&info, "200 OK");
+    house.expect_log("\"caller_tag\"");
+    // The media are negotiated again: alice is asked for an offer, bob answers it.
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| house.mi_json(&["dialog:send_sequential", &call.id]));
+        let invite = alice.expect("INVITE");
+        assert!(!invite.contains("application/sdp"), "{invite}");
+        alice.reply(&invite, "200 OK\r\nContent-Type: application/sdp");
+        let second = bob.expect("INVITE");
+        bob.reply(&second, "200 OK");
+        assert_eq!(asked.join().unwrap()["Code"], 200);
+        let (to_alice, to_bob) = (alice.expect("ACK"), bob.expect("ACK"));
+        assert_eq!((cseq(&to_alice), cseq(&to_bob)), (cseq(&invite), cseq(&second)));
+    });
+    let id = house.mi_json(&["dlg_list"])["Dialogs"][0]["ID"].as_str().unwrap().to_owned();
+    assert!(house.mi(&["dialog:push_var", "note", "from outside", &id]).0);
+    assert!(house.mi(&["dialog:set_profile", &id, "group", "sales"]).0);
+    let listed = house.mi_json(&["dlg_list_ctx"]);
+    assert_eq!(listed["Dialogs"][0]["context"]["values"][0]["note"], "from outside");
+    assert_eq!(listed["Dialogs"][0]["context"]["profiles"][0]["group"], "sales");
+    assert!(house.mi(&["dialog:unset_profile", &id, "group", "sales"]).0);
+    let (again, _, why) = house.mi(&["dialog:unset_profile", &id, "group", "sales"]);
+    assert!(!again && why.contains("not in that profile"), "{why}");
+    assert!(house.mi(&["dialog:set_profile", &id, "group", "sales"]).0);
+    assert_eq!(house.mi_json(&["profile_end_dlgs", "group", "sales"])["ended"], 1);
+    alice.expect("BYE");
+    bob.expect("BYE");
+}

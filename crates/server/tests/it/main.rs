@@ -17,6 +17,7 @@ mod helper;
 mod loss;
 mod malformed;
 mod manage;
+mod messages;
 mod overload;
 mod peers;
 mod phones;

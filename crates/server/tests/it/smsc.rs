@@ -66,6 +66,27 @@ impl Smpp {
         }
     }
 
+    /// The next whole PDU, when one comes in that time.
+    pub fn next_within(&mut self, time: Duration) -> Option<Vec<u8>> {
+        if let Frame::Whole(n) = frame::next(&self.data, frame::MAX_PDU) {
+            return Some(self.data.drain(..n).collect());
+        }
+        self.stream.set_read_timeout(Some(time)).unwrap();
+        let mut buffer = [0; 16384];
+        while let Ok(n @ 1..) = self.stream.read(&mut buffer) {
+            self.data.extend_from_slice(&buffer[..n]);
+            if let Frame::Whole(n) = frame::next(&self.data, frame::MAX_PDU) {
+                return Some(self.data.drain(..n).collect());
+            }
+        }
+        None
+    }
+
+    /// Writes bytes; false when the peer has gone.
+    pub fn try_write(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).is_ok()
+    }
+
     /// Writes bytes.
     pub fn write(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
