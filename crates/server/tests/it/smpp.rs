@@ -302,3 +302,110 @@ fn rows_are_edited_live_and_unchanged_ones_stay_bound() {
     s.centre.answer(header_, Status::OK, "9");
     s.phone.expect("SIP/2.0 202");
 }
+
+#[test]
+fn a_cut_with_fifty_open_in_both_directions_loses_nothing() {
+    let mut s = stage(1, "modparam(\"proto_smpp\", \"connection\", \"*: window=50\")\n");
+    for n in 0..50 {
+        let request = message(&s.phone, "4917", &format!("out {n}"), "text/plain");
+        s.phone.send(&request);
+    }
+    let mut texts: Vec<String> = (0..50).map(|_| submitted(&mut s.centre).1).collect();
+    texts.sort();
+    texts.dedup();
+    assert_eq!(texts.len(), 50);
+    let deliver = |centre: &mut Smpp, n: u32| {
+        let text = format!("in {n}");
+        let m = ShortMessage { text: text.as_bytes(), ..ShortMessage::default() };
+        centre.message(CommandId::DELIVER_SM, "4917", "4930", m)
+    };
+    for n in 0..50 {
+        deliver(&mut s.centre, n);
+    }
+    let open: Vec<String> = (0..50).map(|_| s.phone.expect("MESSAGE sip:4930@")).collect();
+    // The centre vanishes, and comes back.
+    s.centre = Smpp::connect(s.listener.local_addr().unwrap());
+    drop(Smpp::accept(&s.listener));
+    for _ in 0..50 {
+        let reply = s.phone.expect("SIP/2.0 503");
+        assert!(header(&reply, "X-Error").unwrap().contains("accepted or not"));
+    }
+    s.centre = Smpp::accept(&s.listener);
+    s.centre.accept_bind();
+    // Late answers to the old ones do no harm; what the centre delivers again is delivered.
+    for request in &open {
+        let reply = response(request, "200 OK", "x", "");
+        s.phone.send(&reply);
+    }
+    let mut sequences: Vec<u32> = (0..50).map(|n| deliver(&mut s.centre, n)).collect();
+    // The old ones were sent again meanwhile, as UDP wants it.
+    let call_id = |request: &str| header(request, "Call-ID").unwrap().to_owned();
+    let mut known: std::collections::HashSet<String> = open.iter().map(|r| call_id(r)).collect();
+    while known.len() < 100 {
+        let request = s.phone.expect("MESSAGE sip:4930@");
+        let reply = response(&request, "200 OK", "x", "");
+        s.phone.send(&reply);
+        if !known.insert(call_id(&request)) {
+            continue;
+        }
+        let answer = s.centre.header();
+        assert_eq!(answer.status, Status::OK);
+        sequences.retain(|n| *n != answer.sequence);
+    }
+    assert_eq!(sequences, [0u32; 0]);
+}
+
+#[test]
+fn garbage_on_our_socket_ends_only_its_own_connection() {
+    let smpp = free_port();
+    let house = house(&ROUTES.replace("$argv(phone)", "\"9\""), &format!("socket=smpp:127.0.0.1:{smpp}\n"));
+    row(&house, "app", 0, 4);
+    house.mi_json(&["smpp:reload"]);
+    let at = SocketAddr::from(([127, 0, 0, 1], smpp));
+    let mut good = Smpp::connect(at);
+    assert_eq!(good.bind(CommandId::BIND_TRANSCEIVER, "smpp", "test"), Status::OK);
+    for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &1_000_000u32.to_be_bytes().repeat(4), &[0; 64]] {
+        let mut bad = Smpp::connect(at);
+        bad.write(garbage);
+        assert_eq!(bad.header().status, Status::INVCMDLEN);
+        assert!(bad.try_next().is_none());
+    }
+    // Half a PDU, and nothing more.
+    let mut half = Smpp::connect(at);
+    half.write(&[0, 0, 0, 16, 0, 0, 0, 0x15, 0]);
+    use switchroom_wire::smpp::Header;
+    good.send(Header::request(CommandId::ENQUIRE_LINK, 5), Body::Empty);
+    assert_eq!(good.header().status, Status::OK);
+    wait_bound(&house, 1);
+}
+
+#[test]
+fn the_simulator_and_the_client_talk_to_each_other() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+    let mut sim = Command::new(crate::support::PROGRAM)
+        .args(["smpp", "sim", "-l", "127.0.0.1:0", "-u", "me:secret", "--receipt", "UNDELIV:50"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(sim.stdout.take().unwrap()).lines();
+    let first = lines.next().unwrap().unwrap();
+    let to = first.rsplit(' ').next().unwrap().to_owned();
+    let run = |args: &[&str]| {
+        let run = Command::new(crate::support::PROGRAM).arg("smpp").args(args).output().unwrap();
+        let text = [run.stdout, run.stderr].concat();
+        (run.status.success(), String::from_utf8_lossy(&text).into_owned())
+    };
+    let me = ["--to", &to, "-s", "me", "-p", "secret"];
+    let long = "Привет ".repeat(20);
+    let sent = run(&[&["send"][..], &me, &["--receipt", "5", "--parts", "sar", &long]].concat());
+    let bench = run(&[&["bench"][..], &me, &["-n", "500", "-w", "20"]].concat());
+    let refused = run(&["bind", "--to", &to, "-s", "me", "-p", "wrong"]);
+    // It may have ended by itself.
+    let _ = sim.kill();
+    let _ = sim.wait();
+    assert!(sent.0, "{}", sent.1);
+    assert_eq!(sent.1.matches("UNDELIV").count(), 3, "{}", sent.1);
+    assert!(bench.0 && bench.1.contains("500 messages") && bench.1.contains(", 0 refused"), "{}", bench.1);
+    assert!(!refused.0 && refused.1.contains("BINDFAIL"), "{}", refused.1);
+}
