@@ -1,7 +1,7 @@
 //! The SMS centre simulator. It stores nothing: what it accepts it forgets, except for the receipts it still owes.
 
 use std::collections::{HashMap, VecDeque};
-use std::io::BufRead;
+use std::io::{BufRead, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -29,6 +29,13 @@ const MAX_KNOWN: usize = 100_000;
 /// Connections at a time.
 const MAX_CONNECTIONS: usize = 10_000;
 
+/// A line on standard output; a reader that went away does not end the simulator.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
 /// `switchroom smpp sim`
 pub fn sim(world: &World, args: SimArgs) -> anyhow::Result<ExitCode> {
     let sim = Arc::new(Sim::new(world, &args)?);
@@ -37,12 +44,12 @@ pub fn sim(world: &World, args: SimArgs) -> anyhow::Result<ExitCode> {
     let shared = sim.clone();
     let accept: Accept = Arc::new(move |stream, peer| {
         let link = Link::new(Options::new(Settings::new(Side::Centre), shared.clock.clone()));
-        println!("{peer} connected");
+        say!("{peer} connected");
         Box::pin(link.run(stream, Arc::new(Session { sim: shared.clone(), who: Mutex::default() })))
     });
     let listen = StreamListen { addr: args.listen, tls, connections: MAX_CONNECTIONS };
     let addr = block_on(world.streams.listen(listen, accept)).map_err(|e| anyhow!("{e}"))?;
-    println!("SMS centre on {addr}");
+    say!("SMS centre on {addr}");
     if args.stdin {
         for line in std::io::stdin().lock().lines() {
             sim.inject(&line.context("standard input")?);
@@ -172,7 +179,7 @@ impl Sim {
 
 fn deliver(link: &LinkHandle, message: ShortMessage<'_>) {
     if let Err(e) = link.send(CommandId::DELIVER_SM, &Body::Message(message), 1) {
-        println!("not delivered: {e}");
+        say!("not delivered: {e}");
     }
 }
 
@@ -296,13 +303,13 @@ impl Handler for Session {
         let (who, password) = (text(bind.system_id), text(bind.password));
         let users = &self.sim.users;
         if !users.is_empty() && !users.contains(&(who.clone(), password)) {
-            println!("{who}: {} refused", header.command);
+            say!("{who}: {} refused", header.command);
             link.refuse(header, Status::BINDFAIL);
             return;
         }
         let version = (bind.interface_version >= 0x34).then_some(0x34);
         if link.accept(header, b"switchroom-sim", version) {
-            println!("{who}: {}", header.command);
+            say!("{who}: {}", header.command);
             self.sim.links.lock().push((who.clone(), link.clone()));
             *self.who.lock() = who;
         }
@@ -357,16 +364,16 @@ impl Handler for Session {
 
     fn response(&self, _: &LinkHandle, _: u64, request: CommandId, pdu: &Pdu<'_>) {
         if pdu.header.status != Status::OK {
-            println!("{}: {request} refused: {}", self.who.lock(), pdu.header.status);
+            say!("{}: {request} refused: {}", self.who.lock(), pdu.header.status);
         }
     }
 
     fn unanswered(&self, _: &LinkHandle, _: u64) {
-        println!("{}: no answer", self.who.lock());
+        say!("{}: no answer", self.who.lock());
     }
 
     fn closed(&self, link: &LinkHandle, why: &Closed) {
         self.sim.links.lock().retain(|(_, l)| !l.is(link));
-        println!("{}: {why}", self.who.lock());
+        say!("{}: {why}", self.who.lock());
     }
 }

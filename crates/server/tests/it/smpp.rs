@@ -409,3 +409,47 @@ fn the_simulator_and_the_client_talk_to_each_other() {
     assert!(bench.0 && bench.1.contains("500 messages") && bench.1.contains(", 0 refused"), "{}", bench.1);
     assert!(!refused.0 && refused.1.contains("BINDFAIL"), "{}", refused.1);
 }
+
+#[test]
+fn both_sides_speak_tls() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (certificate, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let (certificate, key) = (certificate.display(), key.display());
+    let mut sim = Command::new(crate::support::PROGRAM)
+        .args(["smpp", "sim", "-l", "127.0.0.1:0"])
+        .args(["--certificate", &certificate.to_string(), "--key", &key.to_string()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(sim.stdout.take().unwrap()).lines();
+    let first = lines.next().unwrap().unwrap();
+    let port = first.rsplit(':').next().unwrap().parse().unwrap();
+    let smpp = free_port();
+    let house = house(
+        &ROUTES.replace("$argv(phone)", "\"9\""),
+        &format!(
+            "socket=smpp:127.0.0.1:{smpp}\nmodparam(\"proto_smpp\", \"tls_port\", {smpp})\n\
+             modparam(\"proto_smpp\", \"tls_certificate\", \"{certificate}\")\n\
+             modparam(\"proto_smpp\", \"tls_private_key\", \"{key}\")\n\
+             modparam(\"proto_smpp\", \"tls_ca\", \"{certificate}\")\n\
+             modparam(\"proto_smpp\", \"connection\", \"centre: tls=1\")\n"
+        ),
+    );
+    row(&house, "centre", port, 1);
+    house.mi_json(&["smpp:reload"]);
+    wait_bound(&house, 1);
+    row(&house, "app", 0, 4);
+    house.mi_json(&["smpp:reload"]);
+    let to = format!("127.0.0.1:{smpp}");
+    let bound = Command::new(crate::support::PROGRAM).args(["smpp", "bind", "--tls", "--to", &to]).output();
+    // It may have ended by itself.
+    let _ = sim.kill();
+    let _ = sim.wait();
+    let bound = bound.unwrap();
+    assert!(bound.status.success(), "{}", String::from_utf8_lossy(&bound.stderr));
+}
