@@ -169,7 +169,7 @@ fn another_centre_takes_messages_and_its_receipts_find_them() {
 
 #[test]
 fn six_scripts_in_one_to_ten_parts_come_through_http_whole() {
-    let stage = stage("modparam(\"sms_api\", \"max_parts\", 10)\n");
+    let stage = stage("modparam(\"smsc\", \"max_parts\", 10)\n");
     let key =
         stage.mi(&["smsc:account", "system_id=shop", "api_key=1"])["api_key"].as_str().unwrap().to_owned();
     let mut inbox = stage.bind("inbox");
