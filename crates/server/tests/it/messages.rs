@@ -294,6 +294,46 @@ fn a_message_waits_for_a_phone_that_registers_and_one_from_a_phone_is_submitted(
     assert_eq!(deliver(&mut inbox, Status::OK).0, b"from me");
 }
 
+#[test]
+fn a_stored_message_is_sent_when_its_user_registers_and_only_once() {
+    let routes = r#"
+        route {
+            if (is_method("REGISTER")) { save("location"); m_dump(); exit; }
+            if (is_method("MESSAGE") && $si == "127.0.0.1" && $fU != "alice") {
+                lookup("location");
+                t_relay();
+                exit;
+            }
+            if (is_method("MESSAGE")) {
+                if (m_store()) send_reply(202, "Accepted");
+                else send_reply(503, "Service Unavailable");
+            }
+        }
+    "#;
+    let sip = free_port();
+    let params = format!(
+        "loadmodule \"msilo.so\"\nmodparam(\"msilo\", \"from_address\", \"sip:silo@127.0.0.1\")\n\
+         modparam(\"msilo\", \"outbound_proxy\", \"sip:127.0.0.1:{sip}\")\nsocket=udp:127.0.0.1:{sip}\n"
+    );
+    let house = Setup::new(&[routes]).params(&params).database().start();
+    let mut alice = Ua::new("alice", house.addr);
+    let call = Call::new("alice", "bob");
+    let plain = alice.request("MESSAGE", "sip:bob@127.0.0.1", &call, "Content-Type: text/plain\r\n");
+    let head = plain.split("Content-Length").next().unwrap();
+    alice.send(format!("{head}Content-Length: 5\r\n\r\nhello"));
+    alice.expect("SIP/2.0 202");
+    let mut bob = Ua::new("bob", house.addr);
+    bob.register_here("");
+    let request = bob.expect("MESSAGE sip:bob@");
+    assert!(request.contains("[Offline message - 20") && request.ends_with("] hello"), "{request}");
+    bob.reply(&request, "200 OK");
+    let gone = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        house.sql("SELECT COUNT(*) FROM silo").trim() == "0"
+    });
+    assert!(gone);
+}
+
 /// Sends as many as the window allows, for as long as the peer is there; gives the texts that were acknowledged.
 fn flood(mut peer: Smpp, count: u32) -> Vec<u32> {
     let (mut sent, mut acknowledged) = (0, Vec::new());
