@@ -3,6 +3,7 @@
 //! Adding a module is one folder and one line in [`MODULES`].
 
 pub mod link;
+pub mod msilo;
 pub mod proto_smpp;
 pub mod sms_api;
 pub mod smsc;
@@ -10,4 +11,4 @@ pub mod smsc;
 use switchroom_kernel::Module;
 
 /// The modules of this floor.
-pub static MODULES: &[&Module] = &[&proto_smpp::MODULE, &sms_api::MODULE, &smsc::MODULE];
+pub static MODULES: &[&Module] = &[&msilo::MODULE, &proto_smpp::MODULE, &sms_api::MODULE, &smsc::MODULE];

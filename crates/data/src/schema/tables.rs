@@ -463,4 +463,21 @@ pub const TABLES: &[Table] = &[
         ],
         indexes: &[],
     },
+    Table {
+        name: "silo",
+        version: Some(6),
+        columns: &[
+            serial("id"),
+            text("src_addr", 255),
+            text("dst_addr", 255),
+            text("username", 64),
+            text("domain", 64),
+            int("inc_time", 0),
+            int("exp_time", 0),
+            int("snd_time", 0),
+            text("ctype", 32),
+            Column { name: "body", kind: Kind::Blob, null: true, default: None },
+        ],
+        indexes: &[index("account_idx", &["username", "domain"])],
+    },
 ];

@@ -12,7 +12,7 @@ use super::gateway::Gateway;
 use crate::link::compose::Style;
 use crate::link::join::Joined;
 
-pub use super::incoming::{Answer, Verdict};
+pub use super::incoming::{Answer, Verdict, escape_user};
 pub use super::outgoing::{Accepted, Failure, Outgoing, Party};
 
 /// A connection as others see it.

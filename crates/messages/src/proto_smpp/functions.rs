@@ -152,11 +152,11 @@ fn address(mut addr: Vec<u8>, ton: u8) -> Result<Vec<u8>, String> {
     }
 }
 
-fn from_user(ctx: &Ctx) -> Option<Vec<u8>> {
+pub(crate) fn from_user(ctx: &Ctx) -> Option<Vec<u8>> {
     unescaped(ctx.msg.from().ok()?.parse_uri().ok()?.user?)
 }
 
-fn ruri_user(ctx: &Ctx) -> Option<Vec<u8>> {
+pub(crate) fn ruri_user(ctx: &Ctx) -> Option<Vec<u8>> {
     unescaped(Uri::parse(&ctx.ruri()).ok()?.user?)
 }
 
@@ -181,7 +181,7 @@ fn unescaped(user: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The text, and whether it must go as UCS-2.
-fn content(c: &Call<'_>) -> Result<(String, bool), String> {
+pub(crate) fn content(c: &Call<'_>) -> Result<(String, bool), String> {
     let body = body::current(c.ctx);
     let kind = String::from_utf8_lossy(&body.kind).to_ascii_lowercase();
     let charset = kind.split("charset=").nth(1).unwrap_or_default().trim_matches('"');

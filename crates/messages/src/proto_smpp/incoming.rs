@@ -275,7 +275,7 @@ fn token(text: &str) -> String {
 }
 
 /// Characters that a user part may have stay (RFC 3261 §25.1), others are escaped.
-fn escape_user(user: &[u8], out: &mut Vec<u8>) {
+pub fn escape_user(user: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for &b in user {
         if b.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;?/".contains(&b) {

@@ -8,7 +8,7 @@
 pub mod api;
 mod commands;
 mod connection;
-mod functions;
+pub(crate) mod functions;
 mod gateway;
 mod incoming;
 mod outgoing;

@@ -11,10 +11,10 @@ use switchroom_money::credit::api::Credit;
 use switchroom_money::credit::money;
 use switchroom_wire::smpp::Status;
 
-use super::send::{Refused, Wish, send};
 use super::{centre, httpd, now, parameters};
 use crate::smsc::centre::Centre;
 use crate::smsc::customer::Customer;
+use crate::smsc::text::{Refused, Wish, send};
 
 type Parameters = HashMap<String, String>;
 
@@ -55,7 +55,7 @@ pub fn kannel(kernel: Arc<Kernel>, request: HttpRequest) -> BoxFuture<HttpRespon
         let mut failed = None;
         let recipients: Vec<&str> = to.split_whitespace().collect();
         for to in &recipients {
-            if let Err(e) = send(&kernel, &centre, &customer, to, &wish).await {
+            if let Err(e) = send(&centre, &customer, to, &wish).await {
                 failed = Some(e);
             }
         }
@@ -112,7 +112,7 @@ pub fn jasmin(kernel: Arc<Kernel>, request: HttpRequest) -> BoxFuture<HttpRespon
             validity: get(&p, "validity-period").parse::<i64>().ok().map(|m| centre.now() + m * 60),
             ..Wish::default()
         };
-        match send(&kernel, &centre, &customer, &to, &wish).await {
+        match send(&centre, &customer, &to, &wish).await {
             Ok(ids) => {
                 let id = ids.first().map(u64::to_string).unwrap_or_default();
                 httpd::plain(200, format!("Success \"{id}\""))

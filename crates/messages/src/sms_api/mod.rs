@@ -1,11 +1,10 @@
 //! The SMS centre over HTTP: messages, states, cancelling and balance as JSON, and the parameters of Kannel's `sendsms` and
 //! of Jasmin's HTTP API on paths of their own.
 //!
-//! `send` makes messages of texts, `rest` is the JSON side, `legacy` the other two. Webhooks belong to `smsc`.
+//! `rest` is the JSON side, `legacy` the other two. Webhooks belong to `smsc`.
 
 mod legacy;
 mod rest;
-mod send;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -18,7 +17,6 @@ use switchroom_kernel::ports::http::{HttpRequest, HttpResponse};
 use switchroom_kernel::ports::net::BoxFuture;
 use switchroom_watch::httpd::api as httpd;
 
-use crate::link::compose::References;
 use crate::smsc;
 use crate::smsc::centre::Centre;
 
@@ -32,7 +30,6 @@ pub static MODULE: Module = Module {
         Param::int("kannel", "1", "Answer /cgi-bin/sendsms as Kannel does"),
         Param::int("jasmin", "1", "Answer /send, /balance and /ping as Jasmin does"),
         Param::int("max_bulk", "1000", "Recipients of one request"),
-        Param::int("max_parts", "10", "Parts of one message"),
     ],
     open,
     ..Module::EMPTY
@@ -42,8 +39,6 @@ pub static MODULE: Module = Module {
 pub(crate) struct Api {
     root: String,
     max_bulk: usize,
-    max_parts: usize,
-    references: References,
     answers: Mutex<Answers>,
 }
 
@@ -71,13 +66,8 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
         n if (1..=most).contains(&n) => Ok(n as usize),
         n => Err(format!("{name} is {n}; it must be from 1 to {most}")),
     };
-    let api = Api {
-        root: o.text("root"),
-        max_bulk: positive("max_bulk", 100_000)?,
-        max_parts: positive("max_parts", 255)?,
-        references: References::default(),
-        answers: Mutex::default(),
-    };
+    let api =
+        Api { root: o.text("root"), max_bulk: positive("max_bulk", 100_000)?, answers: Mutex::default() };
     httpd::register(o, &api.root, Arc::new(|kernel, request| rest::answer(kernel.clone(), request)))?;
     if o.on("kannel") {
         httpd::register(o, "cgi-bin", Arc::new(|kernel, request| legacy::kannel(kernel.clone(), request)))?;

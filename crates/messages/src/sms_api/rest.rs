@@ -10,11 +10,11 @@ use switchroom_money::credit::api::Credit;
 use switchroom_money::credit::money;
 use switchroom_wire::smpp::receipt;
 
-use super::send::{Refused, Wish, send};
 use super::{ANSWERS, Api, Kept, centre, httpd, now};
 use crate::smsc::accounts::hash_key;
 use crate::smsc::centre::Centre;
 use crate::smsc::customer::Customer;
+use crate::smsc::text::{Refused, Wish, send};
 
 /// Answers one request.
 pub fn answer(kernel: Arc<Kernel>, request: HttpRequest) -> BoxFuture<HttpResponse> {
@@ -143,7 +143,7 @@ async fn submit(
     let mut accepted = 0;
     for (to, data) in recipients {
         let wish = Wish { text: fill(text, &data), ..wish.clone() };
-        results.push(match send(kernel, centre, customer, &to, &wish).await {
+        results.push(match send(centre, customer, &to, &wish).await {
             Ok(ids) => {
                 accepted += 1;
                 let ids: Vec<String> = ids.iter().map(u64::to_string).collect();

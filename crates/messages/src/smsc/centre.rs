@@ -17,6 +17,8 @@ use switchroom_wire::gsm::{Alphabet, Coding, Shifts, Udh, decode};
 use switchroom_wire::smpp::receipt::Receipt;
 use switchroom_wire::smpp::{MessageState, Status, push_tlv, tag};
 
+use crate::link::compose::References;
+
 use super::accounts::{Account, Verifier};
 use super::customer::Customer;
 use super::hook::Hook;
@@ -85,6 +87,8 @@ pub struct Settings {
     pub retry: Vec<u32>,
     /// Messages kept at a time.
     pub most: usize,
+    /// Parts of one text.
+    pub max_parts: usize,
     /// Seconds for which ended messages can be asked for.
     pub keep: i64,
     /// Seconds that dates in receipts are ahead of UTC.
@@ -146,11 +150,13 @@ pub struct Centre {
     recent: Recent,
     early: Mutex<VecDeque<Early>>,
     serial: AtomicU64,
-    upstreams: OnceLock<Upstreams>,
+    maker: OnceLock<Maker>,
+    /// Numbers of long messages.
+    pub references: References,
 }
 
-/// Makes the destination of a connection to another SMS centre, by the connection's name.
-pub type Upstreams = Box<dyn Fn(&str) -> Arc<dyn Outlet> + Send + Sync>;
+/// Makes destinations that are found by their name: other SMS centres, SIP users.
+pub type Maker = Box<dyn Fn(&str) -> Option<Arc<dyn Outlet>> + Send + Sync>;
 
 /// A receipt that came before the answer which names its message.
 struct Early {
@@ -184,7 +190,8 @@ impl Centre {
             recent: Recent::default(),
             early: Mutex::default(),
             serial: AtomicU64::new(0),
-            upstreams: OnceLock::new(),
+            maker: OnceLock::new(),
+            references: References::default(),
             settings,
             base,
         });
@@ -255,10 +262,10 @@ impl Centre {
         self.outlets.write().insert(target, outlet);
     }
 
-    /// How connections to other SMS centres are reached. The first call counts.
-    pub fn set_upstreams(&self, upstreams: Upstreams) {
+    /// How other SMS centres and SIP users are reached. The first call counts.
+    pub fn set_maker(&self, maker: Maker) {
         // A second start in one process would only say the same again.
-        let _ = self.upstreams.set(upstreams);
+        let _ = self.maker.set(maker);
     }
 
     /// Whether a receipt of this destination may be for a message of ours.
@@ -367,7 +374,12 @@ impl Centre {
             Routed { account: &customer.name, source: &source, destination, text: &text, chance: id };
         let targets = routes.find(&routed);
         let there = targets.iter().find(|t| self.outlet(t).is_some_and(|o| o.room() > 0));
-        let target = there.or(targets.first()).ok_or(Status::NOROUTE)?.clone();
+        let mut target = there.or(targets.first()).ok_or(Status::NOROUTE)?.clone();
+        let mut is_there = there.is_some();
+        if let Some(domain) = target.strip_prefix("sip:") {
+            target = format!("sip:{destination}@{domain}").into();
+            is_there = self.outlet(&target).is_some_and(|o| o.room() > 0);
+        }
         policy.check(&checked, &self.recent)?;
         let (mut price, mut entry) = (0, None);
         if !account.credit.is_empty() {
@@ -396,7 +408,7 @@ impl Centre {
             nature: Nature::Message,
             account: customer.name.clone(),
             // Given out as soon as it is written, so the note is made with it.
-            under_way: due <= now && there.is_some(),
+            under_way: due <= now && is_there,
             target,
             source: s.source,
             destination: s.destination,
@@ -464,12 +476,14 @@ impl Centre {
         if let Some(outlet) = self.outlets.read().get(target) {
             return Some(outlet.clone());
         }
-        let upstreams = self.upstreams.get();
-        let made: Arc<dyn Outlet> = match (target.strip_prefix("smsc:"), upstreams) {
-            (Some(name), Some(upstreams)) => upstreams(name),
-            _ if target.starts_with("http") => Arc::new(Hook::new(target.to_string(), String::new())),
-            _ => return None,
+        let made = match target.starts_with("http") {
+            true => Arc::new(Hook::new(target.to_string(), String::new())) as Arc<dyn Outlet>,
+            false => self.maker.get()?(target)?,
         };
+        if target.starts_with("sip:") {
+            // Made anew each time: there are as many as users.
+            return Some(made);
+        }
         let accounts = self.customers.read().len();
         let mut outlets = self.outlets.write();
         if outlets.len() >= HOOKS + accounts {
@@ -482,7 +496,10 @@ impl Centre {
     pub fn dispatch(self: &Arc<Self>, target: &Arc<str>) {
         let Some(outlet) = self.outlet(target) else { return };
         loop {
-            let room = outlet.room();
+            let mut room = outlet.room();
+            if target.starts_with("sip:") {
+                room = room.saturating_sub(self.queue.lock().under_way(target));
+            }
             if room == 0 {
                 return;
             }
@@ -812,12 +829,12 @@ impl Centre {
         let now = self.now();
         let (mut targets, over, lines) = {
             let mut queue = self.queue.lock();
-            (queue.wake(now), queue.expired(now, 5000), queue.depths())
+            (queue.wake(now), queue.expired(now, 5000), queue.stuck(now % 30 == 0))
         };
         for id in over {
             self.finish(id, MessageState::Expired, 0);
         }
-        targets.extend(lines.into_iter().filter(|(_, d)| d.waiting > 0).map(|(t, _)| t));
+        targets.extend(lines);
         targets.sort();
         targets.dedup();
         targets.iter().for_each(|t| self.dispatch(t));

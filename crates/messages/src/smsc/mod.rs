@@ -7,15 +7,18 @@ pub mod accounts;
 pub mod centre;
 mod commands;
 pub mod customer;
+mod functions;
 mod hook;
 pub mod message;
 mod policy;
 mod queue;
 mod routes;
 mod server;
+mod sip;
 mod store;
 #[cfg(test)]
 mod tests;
+pub mod text;
 mod upstream;
 mod writer;
 
@@ -24,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use switchroom_kernel::Kernel;
-use switchroom_kernel::module::{Command, Module, Param, Statistic, TableUse};
+use switchroom_kernel::module::{Command, Function, Module, Param, Statistic, TableUse, Variable};
 use switchroom_kernel::open::{Opening, block_on};
 use switchroom_money::credit::api::Credit;
 
@@ -52,10 +55,21 @@ pub static MODULE: Module = Module {
             "5,30,60,300,900,1800",
             "Seconds until each further attempt; the last is repeated",
         ),
+        Param::int("max_parts", "10", "Parts of a text that comes by HTTP or from the script"),
         Param::int("max_messages", "1000000", "Messages kept at a time; more are refused with ESME_RMSGQFUL"),
         Param::int("keep_days", "3", "Days for which ended messages can be asked for"),
         Param::int("receipt_offset", "0", "Seconds that dates in receipts are ahead of UTC"),
     ],
+    functions: &[Function::new(
+        "sms_submit",
+        &["str,[str],[str],[str],[int],[int]"],
+        "RFB",
+        functions::sms_submit,
+        "Submit a text in the name of an account",
+    )
+    .asynchronous()],
+    variables: &[Variable::ro("sms", functions::field, "What the last sms_submit() was given")
+        .named(functions::bind_field)],
     commands: &[
         Command {
             name: "smsc:status",
@@ -161,6 +175,7 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
         longest_validity: positive("max_validity")?,
         retry: routes::retry(&o.text("retry"))?,
         most: positive("max_messages")? as usize,
+        max_parts: positive("max_parts")?.min(255) as usize,
         keep: positive("keep_days")? * 86_400,
         offset: o.int("receipt_offset"),
     };
@@ -228,9 +243,19 @@ fn live(kernel: &Arc<Kernel>) {
         let _ = state.centre.base.credit.set(credit.clone());
     }
     let shared = kernel.clone();
-    let upstreams =
-        move |name: &str| Arc::new(upstream::Upstream::new(&shared, name)) as Arc<dyn centre::Outlet>;
-    state.centre.set_upstreams(Box::new(upstreams));
+    let make = move |target: &str| match target.split_once(':') {
+        Some(("smsc", name)) => {
+            Some(Arc::new(upstream::Upstream::new(&shared, name)) as Arc<dyn centre::Outlet>)
+        }
+        Some(("sip", aor)) => Some(Arc::new(sip::SipUser::new(&shared, aor)) as Arc<dyn centre::Outlet>),
+        _ => None,
+    };
+    state.centre.set_maker(Box::new(make));
+    for name in ["E_UL_CONTACT_INSERT", "E_UL_CONTACT_UPDATE"] {
+        let event = kernel.events.publish(name, &[]);
+        let ear = sip::Registrations(Arc::downgrade(&state.centre));
+        kernel.events.subscribe(event, Arc::new(ear));
+    }
     crate::proto_smpp::api::set_receiver(kernel, Arc::new(upstream::Ear(Arc::downgrade(&state.centre))));
     let clock = kernel.drivers.clock.clone();
     kernel.drivers.spawn.spawn(Box::pin(state.centre.writer.clone().run(clock)));

@@ -176,7 +176,19 @@ impl Queue {
 
     /// Whether a destination has messages whose answer has not come.
     pub fn is_busy(&self, target: &str) -> bool {
-        self.lines.get(target).is_some_and(|l| l.under_way > 0)
+        self.under_way(target) > 0
+    }
+
+    /// How many were given out without an answer so far.
+    pub fn under_way(&self, target: &str) -> usize {
+        self.lines.get(target).map_or(0, |l| l.under_way)
+    }
+
+    /// Destinations for which messages wait; SIP users only when asked, as there may be many.
+    pub fn stuck(&self, users: bool) -> Vec<Arc<str>> {
+        let wanted =
+            |(target, line): &(&Arc<str>, &Line)| line.waiting > 0 && (users || !target.starts_with("sip:"));
+        self.lines.iter().filter(wanted).map(|(target, _)| target.clone()).collect()
     }
 
     /// A message leaves, whatever its end.

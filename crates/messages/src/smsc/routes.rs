@@ -187,14 +187,16 @@ fn order(routes: Vec<&Route>, chance: u64) -> Vec<Arc<str>> {
 /// Whether a destination has a form we know.
 pub fn check_target(target: &str) -> Result<(), String> {
     let known = match target.split_once(':') {
-        Some(("account" | "smsc", name)) => !name.is_empty(),
+        Some(("account" | "smsc" | "sip", name)) => !name.is_empty(),
         Some(("http" | "https", rest)) => rest.starts_with("//"),
         _ => false,
     };
     if known {
         return Ok(());
     }
-    Err(format!("\"{target}\" is no destination; there are account:NAME, smsc:NAME, http://..., https://..."))
+    Err(format!(
+        "\"{target}\" is no destination; there are account:NAME, smsc:NAME, sip:DOMAIN, http://..., https://..."
+    ))
 }
 
 /// `30,60,300`: seconds.

@@ -100,6 +100,7 @@ impl Stage {
             longest_validity: 5000,
             retry: vec![10, 100],
             most: 100,
+            max_parts: 10,
             keep: 86_400,
             offset: 0,
         };

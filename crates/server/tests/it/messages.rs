@@ -6,10 +6,12 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use switchroom_testkit::free_port;
+use switchroom_testkit::peer::header;
 use switchroom_wire::smpp::{Body, CommandId, Header, MessageId, Pdu, Rules, ShortMessage, Status, receipt};
 
 use crate::smsc::Smpp;
 use crate::support::{House, Setup};
+use crate::ua::{Call, Ua};
 
 struct Stage {
     house: House,
@@ -18,12 +20,16 @@ struct Stage {
 
 /// A centre with the customers `shop` and `inbox`; everything to 49 goes to `inbox`.
 fn stage(more: &str) -> Stage {
+    stage_with("route { exit; }", more)
+}
+
+fn stage_with(routes: &str, more: &str) -> Stage {
     let port = free_port();
     let params = format!(
         "loadmodule \"credit.so\"\nloadmodule \"proto_smpp.so\"\nloadmodule \"smsc.so\"\nloadmodule \"sms_api.so\"\n\
          modparam(\"smsc\", \"listen\", \"127.0.0.1:{port}\")\nmodparam(\"smsc\", \"retry\", \"1\")\n{more}"
     );
-    let house = Setup::new(&["route { exit; }"]).params(&params).database().start();
+    let house = Setup::new(&[routes]).params(&params).database().start();
     let stage = Stage { house, smpp: ([127, 0, 0, 1], port).into() };
     for name in ["shop", "inbox"] {
         stage.mi(&["smsc:account", &format!("system_id={name}"), "password=secret", "window=1000"]);
@@ -169,7 +175,7 @@ fn another_centre_takes_messages_and_its_receipts_find_them() {
 
 #[test]
 fn six_scripts_in_one_to_ten_parts_come_through_http_whole() {
-    let stage = stage("modparam(\"sms_api\", \"max_parts\", 10)\n");
+    let stage = stage("modparam(\"smsc\", \"max_parts\", 10)\n");
     let key =
         stage.mi(&["smsc:account", "system_id=shop", "api_key=1"])["api_key"].as_str().unwrap().to_owned();
     let mut inbox = stage.bind("inbox");
@@ -239,6 +245,93 @@ fn six_scripts_in_one_to_ten_parts_come_through_http_whole() {
     let jasmin = "GET /send?username=shop&password=secret&to=4915&content=other+way HTTP/1.1";
     assert!(stage.http(jasmin, "").1.starts_with("Success \""));
     assert_eq!(deliver(&mut inbox, Status::OK).0, b"other way");
+}
+
+#[test]
+fn a_message_waits_for_a_phone_that_registers_and_one_from_a_phone_is_submitted() {
+    let routes = r#"
+        route {
+            if (is_method("REGISTER")) { save("location"); exit; }
+            if (is_method("MESSAGE")) {
+                if (sms_submit("inbox", , , , , 0)) {
+                    append_to_reply("X-Id: $sms(id)\r\n");
+                    send_reply(202, "Accepted");
+                } else {
+                    append_to_reply("X-Status: $sms(status)\r\n");
+                    send_reply(403, "No SMS");
+                }
+            }
+        }
+    "#;
+    let stage = stage_with(routes, "");
+    stage.mi(&["smsc:route", "target=sip:127.0.0.1", "prefix=7"]);
+    let mut shop = stage.bind("shop");
+    let wide: Vec<u8> = "Привет".encode_utf16().flat_map(u16::to_be_bytes).collect();
+    let id = submit(&mut shop, "7001", ShortMessage { data_coding: 8, ..text(&wide) }).unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(stage.mi(&["smsc:message", "shop", &id])["state"], "ENROUTE");
+    let mut phone = Ua::new("7001", stage.house.addr);
+    phone.register_here("");
+    let request = phone.expect("MESSAGE sip:7001@");
+    assert!(request.ends_with("\r\n\r\nПривет"), "{request}");
+    assert!(header(&request, "From").unwrap().starts_with("<sip:Shop@127.0.0.1>"), "{request}");
+    phone.reply(&request, "200 OK");
+    let (octets, _, _) = deliver(&mut shop, Status::OK);
+    assert_eq!(receipt::read(&octets).unwrap().stat, b"DELIVRD");
+    let mut inbox = stage.bind("inbox");
+    for (to, start) in [("4930", "SIP/2.0 202"), ("33", "SIP/2.0 403")] {
+        let call = Call::new("7001", to);
+        let plain =
+            phone.request("MESSAGE", &format!("sip:{to}@127.0.0.1"), &call, "Content-Type: text/plain\r\n");
+        let head = plain.split("Content-Length").next().unwrap();
+        phone.send(format!("{head}Content-Length: 7\r\n\r\nfrom me"));
+        let reply = phone.expect(start);
+        match to {
+            "4930" => assert!(header(&reply, "X-Id").is_some()),
+            _ => assert_eq!(header(&reply, "X-Status"), Some("1114")),
+        }
+    }
+    assert_eq!(deliver(&mut inbox, Status::OK).0, b"from me");
+}
+
+#[test]
+fn a_stored_message_is_sent_when_its_user_registers_and_only_once() {
+    let routes = r#"
+        route {
+            if (is_method("REGISTER")) { save("location"); m_dump(); exit; }
+            if (is_method("MESSAGE") && $si == "127.0.0.1" && $fU != "alice") {
+                lookup("location");
+                t_relay();
+                exit;
+            }
+            if (is_method("MESSAGE")) {
+                if (m_store()) send_reply(202, "Accepted");
+                else send_reply(503, "Service Unavailable");
+            }
+        }
+    "#;
+    let sip = free_port();
+    let params = format!(
+        "loadmodule \"msilo.so\"\nmodparam(\"msilo\", \"from_address\", \"sip:silo@127.0.0.1\")\n\
+         modparam(\"msilo\", \"outbound_proxy\", \"sip:127.0.0.1:{sip}\")\nsocket=udp:127.0.0.1:{sip}\n"
+    );
+    let house = Setup::new(&[routes]).params(&params).database().start();
+    let mut alice = Ua::new("alice", house.addr);
+    let call = Call::new("alice", "bob");
+    let plain = alice.request("MESSAGE", "sip:bob@127.0.0.1", &call, "Content-Type: text/plain\r\n");
+    let head = plain.split("Content-Length").next().unwrap();
+    alice.send(format!("{head}Content-Length: 5\r\n\r\nhello"));
+    alice.expect("SIP/2.0 202");
+    let mut bob = Ua::new("bob", house.addr);
+    bob.register_here("");
+    let request = bob.expect("MESSAGE sip:bob@");
+    assert!(request.contains("[Offline message - 20") && request.ends_with("] hello"), "{request}");
+    bob.reply(&request, "200 OK");
+    let gone = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        house.sql("SELECT COUNT(*) FROM silo").trim() == "0"
+    });
+    assert!(gone);
 }
 
 /// Sends as many as the window allows, for as long as the peer is there; gives the texts that were acknowledged.

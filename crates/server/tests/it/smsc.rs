@@ -31,9 +31,16 @@ impl Smpp {
         panic!("nobody connects");
     }
 
-    /// Connects.
+    /// Connects, as soon as somebody listens.
+    #[track_caller]
     pub fn connect(to: SocketAddr) -> Smpp {
-        Smpp::on(TcpStream::connect(to).unwrap())
+        for _ in 0..250 {
+            if let Ok(stream) = TcpStream::connect(to) {
+                return Smpp::on(stream);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("nobody listens on {to}");
     }
 
     fn on(stream: TcpStream) -> Smpp {

@@ -2,16 +2,14 @@
 
 use std::sync::Arc;
 
-use switchroom_kernel::Kernel;
 use switchroom_kernel::oneshot;
 use switchroom_wire::gsm::Alphabet;
 use switchroom_wire::smpp::Status;
 
-use super::Api;
+use super::centre::{Centre, Submission};
+use super::customer::Customer;
+use super::message::{Addr, Content};
 use crate::link::compose::{ComposeError, Style, Wanted, compose};
-use crate::smsc::centre::{Centre, Submission};
-use crate::smsc::customer::Customer;
-use crate::smsc::message::{Addr, Content};
 
 /// What is to be sent.
 #[derive(Clone, Debug, Default)]
@@ -41,23 +39,21 @@ pub enum Refused {
     #[error(transparent)]
     Text(#[from] ComposeError),
     /// The centre.
-    #[error("{0}")]
+    #[error("{}", .0.text())]
     Status(Status),
 }
 
 /// Sends to one recipient; completes when all parts are durable. Gives their numbers.
 pub async fn send(
-    kernel: &Kernel,
     centre: &Arc<Centre>,
     customer: &Arc<Customer>,
     to: &str,
     wish: &Wish,
 ) -> Result<Vec<u64>, Refused> {
-    let api = kernel.state::<Api>();
     let destination = Addr::parse(to);
-    let style = Style { max_parts: api.max_parts, ..Style::default() };
+    let style = Style { max_parts: centre.settings.max_parts, ..Style::default() };
     let wanted = if wish.ucs2 { Wanted::Only(Alphabet::Ucs2) } else { Wanted::Shortest };
-    let reference = api.references.next(&destination.addr);
+    let reference = centre.references.next(&destination.addr);
     let composed = compose(&wish.text, wanted, wish.class, reference, style)?;
     let mut waits = Vec::with_capacity(composed.parts.len());
     for part in composed.parts {
