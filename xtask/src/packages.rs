@@ -9,12 +9,17 @@ use crate::run::cargo;
 const PACKAGES: &[(&str, &str)] = &[
     ("sip-tester", "sipp, which plays call flows against the running program"),
     ("baresip-core", "a real phone"),
+    ("kannel", "an SMS gateway that binds to us"),
+    ("python3-pip", "what the SMPP client in Python comes with"),
     ("mariadb-server", "a database server"),
     ("postgresql", "another database server"),
     ("redis-server", "a key-value server"),
     ("openssl", "keys of push services"),
     ("sqlite3", "reading databases beside the program"),
 ];
+
+/// Python packages, installed into this folder of the workspace and nowhere else.
+const PYTHON: (&str, &[&str]) = ("target/python", &["smpplib==2.2.4"]);
 
 /// Installs what is missing, and says so.
 pub fn install() -> Result<(), String> {
@@ -26,6 +31,17 @@ pub fn install() -> Result<(), String> {
         let names: Vec<&str> = missing.iter().map(|(name, _)| *name).collect();
         apt(&["update", "-qq"])?;
         apt(&[&["install", "-qq", "-y", "--no-install-recommends"], &names[..]].concat())?;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let (folder, wanted) = PYTHON;
+    if !root.join(folder).join("smpplib").exists() {
+        println!("installing into {folder}: {}, SMPP clients that are not ours", wanted.join(", "));
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--target", folder]).args(wanted).current_dir(&root);
+        match pip.status() {
+            Ok(status) if status.success() => {}
+            failed => return Err(format!("pip install {}: {failed:?}", wanted.join(" "))),
+        }
     }
     let mut nextest = Command::new("cargo");
     nextest.args(["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null());

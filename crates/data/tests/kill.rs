@@ -19,13 +19,10 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().build().unwrap()
 }
 
-/// Not a test of its own: the process that is killed. It tells every acknowledged row.
-#[test]
-#[ignore = "run by the test below as a process of its own"]
-fn writer() {
-    let Some(path) = std::env::var_os(FILE) else { return };
+/// What the process does that is killed: it tells every acknowledged row.
+fn write(path: &Path) {
     let (runtime, driver) = (runtime(), SqliteDriver::start().unwrap());
-    let store = open(&runtime, &driver, Path::new(&path));
+    let store = open(&runtime, &driver, path);
     runtime.block_on(async {
         store.execute(Query::new("CREATE TABLE t (id INTEGER PRIMARY KEY)", vec![])).await.unwrap();
         for first in (0..i64::MAX).step_by(20) {
@@ -41,10 +38,14 @@ fn writer() {
 
 #[test]
 fn acknowledged_rows_survive_kill_9() {
+    // The test runs itself as the process to be killed.
+    if let Some(path) = std::env::var_os(FILE) {
+        return write(Path::new(&path));
+    }
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("kill.db");
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "writer", "--ignored", "--nocapture"])
+        .args(["--exact", "acknowledged_rows_survive_kill_9", "--nocapture"])
         .env(FILE, &path)
         .stdout(Stdio::piped())
         .spawn()

@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use switchroom_script::Program;
 use switchroom_script::parse::ast::BlacklistDef;
 
+use crate::by_type::ByType;
 use crate::context::Ctx;
 use crate::events::Events;
 use crate::module::{Hook, Hooked};
@@ -61,6 +62,15 @@ pub struct Alias {
     pub port: Option<u16>,
     /// Names below this one count as well.
     pub subdomains: bool,
+}
+
+/// An address where a module listens for a transport of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Transport, as in `socket=name:address:port`.
+    pub transport: String,
+    /// Address; port 0 when the script names none.
+    pub addr: SocketAddr,
 }
 
 /// Hooks of all modules by kind, in order of start.
@@ -125,6 +135,8 @@ pub struct Kernel {
     pub program: ArcSwap<Program>,
     /// Hosts that are us, besides the sockets themselves.
     pub aliases: Vec<Alias>,
+    /// Sockets of transports that modules serve.
+    pub listens: Vec<Listen>,
     /// Destinations that the script forbids (`dst_blacklist`).
     pub blacklists: Vec<BlacklistDef>,
     /// Options for database drivers, by scheme.
@@ -135,7 +147,7 @@ pub struct Kernel {
     post: OnceLock<Arc<dyn Post>>,
     reload: OnceLock<Reload>,
     stop: OnceLock<Arc<dyn Fn() + Send + Sync>>,
-    states: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+    states: ByType<Arc<dyn Any + Send + Sync>>,
     shard_parts: Vec<ShardPart>,
 }
 
@@ -186,6 +198,7 @@ impl Kernel {
             workers,
             program: ArcSwap::new(program),
             aliases: Vec::new(),
+            listens: Vec::new(),
             blacklists: Vec::new(),
             store_options: HashMap::new(),
             arguments: Vec::new(),
@@ -193,7 +206,7 @@ impl Kernel {
             post: OnceLock::new(),
             reload: OnceLock::new(),
             stop: OnceLock::new(),
-            states: HashMap::new(),
+            states: ByType::default(),
             shard_parts: Vec::new(),
         }
     }
@@ -224,7 +237,7 @@ impl Kernel {
         self.shard_parts.push(part);
     }
 
-    pub(crate) fn shard_parts(&self, worker: usize) -> HashMap<TypeId, Box<dyn Any>> {
+    pub(crate) fn shard_parts(&self, worker: usize) -> ByType<Box<dyn Any>> {
         self.shard_parts.iter().map(|make| make(worker)).collect()
     }
 

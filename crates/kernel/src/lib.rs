@@ -6,6 +6,7 @@
 
 mod absent;
 pub mod avp;
+pub mod by_type;
 pub mod commands;
 pub mod context;
 pub mod events;

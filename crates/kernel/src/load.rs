@@ -31,6 +31,8 @@ pub struct Loaded {
     pub params: BTreeMap<&'static str, Given>,
     /// Sockets as written.
     pub sockets: Vec<SocketDef>,
+    /// Sockets of transports that modules serve.
+    pub listens: Vec<SocketDef>,
     /// Aliases as written.
     pub aliases: Vec<Alias>,
     /// Destination blacklists as written.
@@ -84,7 +86,7 @@ pub fn load(
     let settings = checker.settings();
     let modules = checker.modules(always);
     let params = checker.params(&modules);
-    let sockets = checker.sockets();
+    let (sockets, listens) = checker.sockets(&modules);
     let aliases = checker.aliases();
     let blacklists = checker.blacklists();
     let mut diags = checker.diags;
@@ -106,7 +108,18 @@ pub fn load(
             let mut limits = program.limits();
             limits.while_rounds = settings.int("max_while_loops").clamp(1, i64::from(u32::MAX)) as u32;
             program.set_limits(limits);
-            Ok(Loaded { registry, program, settings, params, sockets, aliases, blacklists, warnings: diags })
+            let warnings = diags;
+            Ok(Loaded {
+                registry,
+                program,
+                settings,
+                params,
+                sockets,
+                listens,
+                aliases,
+                blacklists,
+                warnings,
+            })
         }
         _ => Err(diags),
     }
@@ -363,27 +376,32 @@ impl Checker<'_> {
         Ok(Accepted { name: name.to_owned(), value, warning })
     }
 
-    fn sockets(&mut self) -> Vec<SocketDef> {
-        let mut sockets = Vec::new();
+    /// Sockets of SIP, and those of transports that modules serve.
+    fn sockets(&mut self, modules: &[&'static Module]) -> (Vec<SocketDef>, Vec<SocketDef>) {
+        let (mut sockets, mut listens) = (Vec::new(), Vec::new());
         for g in &self.ast.globals {
             let GlobalValue::Socket(def) = &g.value else { continue };
             let proto = def.proto.as_deref().unwrap_or("udp");
-            if Proto::parse(proto).is_none() {
+            let serves = |m: &&&'static Module| m.transports.contains(&proto);
+            if Proto::parse(proto).is_some() {
+                sockets.push(def.clone());
+            } else if modules.iter().any(|m| serves(&m)) {
+                listens.push(def.clone());
+            } else {
                 let text = format!("transport `{proto}` is not available");
-                let help = match proto {
-                    "bond" => {
-                        "write a line for each socket; `$socket_out` picks one, and the right address family and \
-                               transport are found by themselves"
+                let help = match self.catalogue.iter().find(serves) {
+                    Some(m) => format!("write loadmodule \"{}.so\"", m.name),
+                    None if proto == "bond" => {
+                        "write a line for each socket; `$socket_out` picks one, and the right \
+                                                address family and transport are found by themselves"
+                            .to_owned()
                     }
-                    _ => "there are udp and tcp",
+                    None => "there are udp and tcp".to_owned(),
                 };
-                let help = help.to_owned();
                 self.say(Severity::Error, g.span, text, Some(help));
-                continue;
             }
-            sockets.push(def.clone());
         }
-        sockets
+        (sockets, listens)
     }
 
     fn blacklists(&self) -> Vec<BlacklistDef> {

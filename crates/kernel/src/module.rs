@@ -50,6 +50,8 @@ pub struct Module {
     pub commands: &'static [Command],
     /// Statistics it counts.
     pub statistics: &'static [Statistic],
+    /// Transports other than SIP's whose sockets (`socket=name:address:port`) it serves.
+    pub transports: &'static [&'static str],
     /// Tables it reads or writes.
     pub tables: &'static [TableUse],
     /// Places in the way of a message where it wants to be asked.
@@ -78,6 +80,7 @@ impl Module {
         events: &[],
         commands: &[],
         statistics: &[],
+        transports: &[],
         tables: &[],
         hooks: &[],
         open: |_| Ok(()),

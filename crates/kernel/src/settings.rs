@@ -95,6 +95,8 @@ pub static GLOBALS: &[Global] = &[
     g("mhomed", Kind::Bool, "0"),
     g("mpath", Kind::Str, ""),
     g("open_files_limit", Kind::Int, "-1"),
+    // Not of OpenSIPS: whether new work is refused while more comes than can be done.
+    g("overload_control", Kind::Bool, "1"),
     g("pi_framework", Kind::Str, ""),
     g("poll_method", Kind::Moot("the best one of the system is used"), ""),
     g("pv_print_buf_size", Kind::Int, "20000"),

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use futures_util::stream::{FuturesUnordered, Stream};
 use switchroom_script::Value;
 
+use crate::by_type::ByType;
 use crate::context::Tracer;
 use crate::kernel::Kernel;
 use crate::ports::net::{ConnId, Handler, Mail, Net, Packet, SendError, SocketId};
@@ -40,10 +41,10 @@ pub struct Shard {
     /// The way out.
     pub net: Rc<dyn Net>,
     /// `$var(...)` by interned name; they live as long as the worker and are not reset between messages.
-    pub vars: RefCell<HashMap<u32, Value>>,
+    pub vars: RefCell<HashMap<u32, Value, foldhash::fast::RandomState>>,
     /// Traces the script of every message; set by tools that show a script at work.
     pub tracer: RefCell<Option<Rc<dyn Tracer>>>,
-    parts: HashMap<TypeId, Box<dyn Any>>,
+    parts: ByType<Box<dyn Any>>,
     waits: RefCell<FuturesUnordered<Waiting>>,
     new_waits: RefCell<Vec<Waiting>>,
     waiting: Cell<usize>,

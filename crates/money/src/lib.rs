@@ -1,15 +1,16 @@
-//! Money modules: accounting.
+//! Money modules: accounting, prepaid accounts.
 //!
 //! Adding a module is one folder and one line in [`MODULES`].
 
 pub mod acc;
+pub mod credit;
 #[cfg(test)]
 mod testing;
 
 use switchroom_kernel::Module;
 
 /// The modules of this floor.
-pub static MODULES: &[&Module] = &[&acc::MODULE];
+pub static MODULES: &[&Module] = &[&acc::MODULE, &credit::MODULE];
 
 #[cfg(test)]
 mod tests {
@@ -32,7 +33,7 @@ mod tests {
 
     #[test]
     fn the_examples_of_every_readme_load() {
-        let readmes = [include_str!("acc/README.md")];
+        let readmes = [include_str!("acc/README.md"), include_str!("credit/README.md")];
         let all: Vec<&'static Module> =
             switchroom_calls::MODULES.iter().chain(super::MODULES).copied().collect();
         for readme in readmes {

@@ -13,6 +13,7 @@ pub mod datagrams;
 pub mod dns;
 pub mod http;
 mod mailbox;
+mod overload;
 pub mod streams;
 mod tcp;
 pub mod timers;

@@ -23,6 +23,7 @@ use tokio::time::Sleep;
 use crate::bind::Listener;
 use crate::counters::{NetCounters, WorkerCounters, add};
 use crate::mailbox::{Letter, Mailboxes};
+use crate::overload::Overload;
 use crate::tcp::{TcpEvent, TcpTable};
 use crate::udp::{Room, SendBatch, UdpPort};
 use crate::workers::{Desk, Seat};
@@ -61,6 +62,7 @@ pub(crate) async fn run(
         sleep_until: now,
         drain_until: None,
         is_idle: false,
+        until_measured: 0,
         idle_workers: drained,
         net,
     };
@@ -80,6 +82,7 @@ struct WorkerNet {
     mailboxes: Arc<Mailboxes>,
     failures: RefCell<VecDeque<(u64, SendError)>>,
     now: Cell<Instant>,
+    overload: RefCell<Overload>,
 }
 
 impl WorkerNet {
@@ -105,6 +108,7 @@ impl WorkerNet {
             mailboxes: desk.mailboxes,
             failures: RefCell::default(),
             now: Cell::new(Instant::now()),
+            overload: RefCell::default(),
         }))
     }
 
@@ -150,6 +154,10 @@ impl Net for WorkerNet {
     fn now(&self) -> Instant {
         self.now.get()
     }
+
+    fn overloaded(&self) -> bool {
+        self.overload.borrow().refusing()
+    }
 }
 
 /// The loop as a future.
@@ -170,7 +178,12 @@ struct Worker {
     is_idle: bool,
     /// Number of workers that have nothing left to do while draining.
     idle_workers: Arc<AtomicUsize>,
+    /// Rounds until the receive queues are measured again.
+    until_measured: u32,
 }
+
+/// Rounds of full batches between two looks at the receive queues.
+const MEASURE_EVERY: u32 = 8;
 
 impl Future for Worker {
     type Output = ();
@@ -212,7 +225,24 @@ impl Worker {
                 dispatch(&**handler, *shard_of, net.worker, outboxes, packet);
             });
         }
+        self.measure(more);
         more
+    }
+
+    /// Look now and then at how much waits in the kernel; a queue that was read to its end is empty.
+    fn measure(&mut self, more: bool) {
+        let net = &self.net;
+        let now = net.now.get();
+        if !more {
+            self.until_measured = 0;
+            net.overload.borrow_mut().measured(0, now);
+        } else if self.until_measured > 0 {
+            self.until_measured -= 1;
+        } else {
+            self.until_measured = MEASURE_EVERY;
+            let percent = net.udp.iter().flatten().map(UdpPort::queue_percent).max().unwrap_or(0);
+            net.overload.borrow_mut().measured(percent, now);
+        }
     }
 
     fn receive_streams(&mut self, cx: &mut Context<'_>) -> bool {

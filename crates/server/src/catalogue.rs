@@ -8,6 +8,7 @@ pub fn modules() -> Vec<&'static Module> {
         switchroom_data::MODULES,
         switchroom_calls::MODULES,
         switchroom_users::MODULES,
+        switchroom_messages::MODULES,
         switchroom_money::MODULES,
         switchroom_tools::MODULES,
         switchroom_watch::MODULES,

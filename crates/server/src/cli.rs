@@ -43,6 +43,8 @@ pub enum Command {
     Lsp,
     /// Show each step of a script for one request, without sockets
     TraceScript(TraceScriptArgs),
+    /// A test client for SMS centres, and an SMS centre simulator
+    Smpp(crate::smpp::SmppArgs),
     /// The manual of a function, variable, parameter, event, command, statistic or module
     Doc(DocArgs),
 }

@@ -57,6 +57,7 @@ impl House {
         let mut kernel =
             Kernel::new(loaded.registry, loaded.settings, drivers, count, Arc::new(loaded.program));
         kernel.aliases = loaded.aliases;
+        kernel.listens = sockets::listens(&loaded.listens)?;
         kernel.blacklists = loaded.blacklists;
         kernel.arguments = options.arguments;
         for module in kernel.registry.modules.clone() {

@@ -19,6 +19,7 @@ mod ready;
 mod rehearse;
 mod run;
 mod script_test;
+mod smpp;
 mod sockets;
 mod trace_script;
 
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         cli::Command::Lsp => lsp::lsp(),
         cli::Command::Test(args) => script_test::test(&args),
         cli::Command::TraceScript(args) => trace_script::trace(&args),
+        cli::Command::Smpp(args) => smpp::smpp(args),
         cli::Command::Doc(args) => doc::doc(&args),
     };
     match result {

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
 use anyhow::{Context, bail};
+use switchroom_kernel::kernel::Listen;
 use switchroom_kernel::ports::net::Proto;
 use switchroom_kernel::settings::Settings;
 use switchroom_net::ListenSpec;
@@ -34,6 +35,28 @@ pub fn resolve(defs: &[SocketDef], settings: &Settings) -> anyhow::Result<Vec<Li
         }
     }
     Ok(specs)
+}
+
+/// The addresses of sockets that modules serve.
+pub fn listens(defs: &[SocketDef]) -> anyhow::Result<Vec<Listen>> {
+    let mut listens = Vec::new();
+    for def in defs {
+        let transport = def.proto.clone().unwrap_or_default();
+        let ips = addresses(&def.host).with_context(|| format!("socket {transport}:{}", def.host))?;
+        let ports: Vec<u16> = match def.ports.is_empty() {
+            true => vec![0],
+            false => def.ports.iter().flat_map(|(a, b)| *a..=*b).collect(),
+        };
+        for ip in ips {
+            for port in &ports {
+                let listen = Listen { transport: transport.clone(), addr: SocketAddr::new(ip, *port) };
+                if !listens.contains(&listen) {
+                    listens.push(listen);
+                }
+            }
+        }
+    }
+    Ok(listens)
 }
 
 /// `advertised_address` and `advertised_port` stand for sockets that name nothing of their own.

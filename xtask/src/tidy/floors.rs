@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::Fault;
 
-/// Every floor with its height. On the fourth floor `calls` is the base on which the other rooms stand.
+/// Every floor with its height. On the fourth floor `calls` is the base on which the other rooms stand, and `messages` uses
+/// its neighbours: locations, money, HTTP.
 const FLOORS: &[(&str, u32)] = &[
     ("wire", 0),
     ("engine", 10),
@@ -19,7 +20,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("rehearsal", 30),
     ("calls", 40),
     ("users", 41),
-    ("messages", 41),
+    ("messages", 42),
     ("money", 41),
     ("tools", 41),
     ("watch", 41),

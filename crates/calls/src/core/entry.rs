@@ -73,6 +73,9 @@ fn request(shard: &Rc<Shard>, msg: Message, received: Received) {
             return;
         }
     }
+    if shard.net.overloaded() && is_new_work(&ctx.msg) && shard.kernel.state::<Core>().overload_control {
+        return refuse_new_work(&mut ctx);
+    }
     match shard.kernel.hooks.route {
         Some(instead) => instead(ctx),
         None => request_route(ctx),
@@ -88,6 +91,27 @@ pub fn request_route(ctx: Box<Ctx>) {
         Some(route) => run_route(ctx, &program, route, request_done),
         None => request_done(ctx, ABORTED),
     }
+}
+
+/// A request that begins something: those of calls in progress have a To tag, and a CANCEL or ACK belongs to a request that was
+/// let in.
+fn is_new_work(msg: &Message) -> bool {
+    let begins = !matches!(msg.method(), Method::Ack | Method::Cancel | Method::Bye | Method::Prack);
+    begins && msg.to().is_ok_and(|to| to.tag().is_none())
+}
+
+/// More comes than can be done: say so while that is still cheap, and spread those who come again (RFC 3261 §21.5.4).
+fn refuse_new_work(ctx: &mut Ctx) {
+    let shard = ctx.shard.clone();
+    let core = shard.kernel.state::<Core>();
+    shard.count(core.stats.overload_refused, 1);
+    let header = match core.digest(&[ctx.msg.call_id()]) % 4 {
+        0 => &b"Retry-After: 2\r\n"[..],
+        1 => b"Retry-After: 3\r\n",
+        2 => b"Retry-After: 4\r\n",
+        _ => b"Retry-After: 5\r\n",
+    };
+    send::reply(ctx, 503, b"Service Unavailable", None, header, None);
 }
 
 /// The processing of a request has ended. For the module that has [`Hook::Route`].

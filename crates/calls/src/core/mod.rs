@@ -10,6 +10,7 @@ mod commands;
 pub(crate) mod entry;
 pub mod events;
 pub mod functions;
+pub mod glob;
 pub mod locate;
 mod message_vars;
 pub mod partition;
@@ -46,6 +47,7 @@ pub static MODULE: Module = Module {
         Statistic::counter("err_replies", "Replies that could not be handled"),
         Statistic::counter("bad_URIs_rcvd", "URIs that could not be read"),
         Statistic::counter("bad_msg_hdr", "Messages with broken headers"),
+        Statistic::counter("overload_refused", "Requests refused because more came than could be done"),
     ],
     events: &[EventDecl {
         name: "E_CORE_SR_STATUS_CHANGED",

@@ -32,10 +32,14 @@ pub struct Counters {
     pub bad_uris: StatId,
     /// Messages with broken headers.
     pub bad_msg_hdr: StatId,
+    /// Requests refused because more came than could be done.
+    pub overload_refused: StatId,
 }
 
 /// State of the core.
 pub struct Core {
+    /// `overload_control`
+    pub overload_control: bool,
     /// Counters.
     pub stats: Counters,
     /// `Server: ...\r\n` for replies; empty when switched off.
@@ -65,6 +69,7 @@ impl Core {
             err_replies: o.stat("err_replies")?,
             bad_uris: o.stat("bad_URIs_rcvd")?,
             bad_msg_hdr: o.stat("bad_msg_hdr")?,
+            overload_refused: o.stat("overload_refused")?,
         };
         let settings = &o.kernel.settings;
         let default = concat!("Switchroom (", env!("CARGO_PKG_VERSION"), ")");
@@ -88,6 +93,7 @@ impl Core {
             blacklists: Blacklists::new(&o.kernel.blacklists)?,
             aliases: ConnectionAliases::default(),
             hasher,
+            overload_control: settings.on("overload_control"),
         })
     }
 

@@ -12,10 +12,10 @@ use super::Dispatcher;
 use super::set::{Choice, Destination, Set, State, hash};
 use super::store::{Avps, Partition, address};
 use crate::core::functions::find_socket;
+use crate::core::glob::{self, Case};
 use crate::core::send::parse_ip;
 use crate::core::state::Core;
 use crate::core::uri::{Part, with_part};
-use crate::sipmsgops::glob;
 
 /// What a chosen destination replaces.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -314,7 +314,9 @@ pub(super) fn ds_is_in_list(c: &mut Call<'_>) -> Flow {
     let fits = |d: &Destination| {
         d.is_at(ip, port)
             && (!active_only || d.state() == State::Active)
-            && pattern.as_ref().is_none_or(|p| glob::matches(p, d.attrs.as_deref().unwrap_or_default()))
+            && pattern
+                .as_ref()
+                .is_none_or(|p| glob::matches(p, d.attrs.as_deref().unwrap_or_default(), Case::Counts))
     };
     let sets = part.sets();
     let mut wanted = sets.iter().filter(|(id, _)| only.is_none_or(|o| o == **id));

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use switchroom_kernel::events::Event;
 
-use super::pattern;
+use crate::core::glob::{self, Case};
 
 /// `key=pattern`: an attribute must match a shell pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl Filter {
                 let text = value.to_bytes().unwrap_or_default();
                 match self.is_exact() {
                     true => text == self.pattern.as_bytes(),
-                    false => pattern::matches(self.pattern.as_bytes(), &text),
+                    false => glob::matches(self.pattern.as_bytes(), &text, Case::Counts),
                 }
             }
         }

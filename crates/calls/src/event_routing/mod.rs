@@ -6,7 +6,6 @@
 
 mod functions;
 mod index;
-mod pattern;
 mod store;
 
 use std::sync::Arc;

@@ -8,7 +8,8 @@ use switchroom_kernel::context::{Call, FALSE, Flow, TRUE};
 use switchroom_script::Value;
 use switchroom_wire::sip::{Header, HeaderId, Message, scan};
 
-use super::{glob, truth};
+use super::truth;
+use crate::core::glob::{self, Case};
 use crate::core::send::ReplyExtras;
 
 /// `append_to_reply(text)`
@@ -99,7 +100,7 @@ fn date_line(unix: u64) -> Option<String> {
 pub(super) fn remove_hf(c: &mut Call<'_>) -> Flow {
     let Some(name) = c.str(0).cloned() else { return FALSE };
     match c.str(1).map(|f| &f[..]) {
-        Some(b"g" | b"G") => remove_where(c, |h| glob::matches(&name, h.name)),
+        Some(b"g" | b"G") => remove_where(c, |h| glob::matches(&name, h.name, Case::Ignored)),
         Some(b"r" | b"R") => match switchroom_script::vm::posix_regex(&name) {
             Ok(regex) => remove_where(c, |h| regex.is_match(h.name)),
             Err(e) => {
@@ -128,7 +129,7 @@ pub(super) fn remove_hf_re(c: &mut Call<'_>) -> Flow {
 /// `remove_hf_glob(pattern)`
 pub(super) fn remove_hf_glob(c: &mut Call<'_>) -> Flow {
     let Some(pattern) = c.str(0).cloned() else { return FALSE };
-    remove_where(c, |h| glob::matches(&pattern, h.name))
+    remove_where(c, |h| glob::matches(&pattern, h.name, Case::Ignored))
 }
 
 fn remove_where(c: &mut Call<'_>, which: impl Fn(&Header<'_>) -> bool) -> Flow {
@@ -154,7 +155,7 @@ pub(super) fn get_glob_headers_values(c: &mut Call<'_>) -> Flow {
     };
     let msg = c.ctx.msg.clone();
     let mut found = false;
-    for h in msg.headers().rev().filter(|h| glob::matches(&pattern, h.name)) {
+    for h in msg.headers().rev().filter(|h| glob::matches(&pattern, h.name, Case::Ignored)) {
         let value = Value::Str(Bytes::from(h.unfolded().into_owned()));
         let pushed = c.ctx.push_var(&names, Value::Str(msg.slice(h.name)));
         if let Err(e) = pushed.and_then(|()| c.ctx.push_var(&values, value)) {

@@ -4,7 +4,6 @@
 
 mod bodies;
 mod codecs;
-pub mod glob;
 mod headers;
 mod message;
 mod validate;

@@ -48,6 +48,10 @@ pub enum Kind {
     BigKey,
     /// 32-bit integer.
     Int,
+    /// 64-bit integer.
+    BigInt,
+    /// Octets.
+    Blob,
     /// Integer of at most 16 bits.
     SmallInt,
     /// Decimal number with two digits behind the point.

@@ -199,6 +199,10 @@ pub trait Net {
     fn close(&self, conn: ConnId);
     /// The time as this worker sees it: real, or virtual under test. Read once a batch.
     fn now(&self) -> Instant;
+    /// Whether more comes in than this worker can do, so that new work should be refused.
+    fn overloaded(&self) -> bool {
+        false
+    }
 }
 
 /// What a driver drives: the part of the house that lives on one worker thread.

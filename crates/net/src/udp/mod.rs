@@ -86,6 +86,11 @@ impl UdpPort {
         }
     }
 
+    /// How full the kernel's receive queue is, in percent.
+    pub fn queue_percent(&self) -> u32 {
+        sys::queue_percent(self.fd.get_ref().as_fd()).unwrap_or(0)
+    }
+
     /// Queues a message, or says why it cannot be sent.
     pub fn queue(&self, out: Outgoing) -> Result<(), (u64, SendError)> {
         if out.peer.is_ipv6() != self.ipv6 || out.data.len() > 65_507 || out.peer.port() == 0 {

@@ -79,6 +79,27 @@ impl ReceiveBatch {
     }
 }
 
+/// How full the receive queue of a socket is, in percent; `None` where the kernel does not say.
+pub fn queue_percent(socket: BorrowedFd<'_>) -> Option<u32> {
+    // From linux/sock_diag.h: what is allocated for received datagrams, and the limit.
+    const RMEM_ALLOC: usize = 0;
+    const RCVBUF: usize = 1;
+    let mut info = [0u32; 9];
+    let mut len = mem::size_of_val(&info) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes, which is the size of `info`.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            info.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    let limit = u64::from(info[RCVBUF]);
+    (result == 0 && limit > 0).then(|| (u64::from(info[RMEM_ALLOC]) * 100 / limit) as u32)
+}
+
 fn socket_addr(name: &libc::sockaddr_storage) -> Option<SocketAddr> {
     match i32::from(name.ss_family) {
         libc::AF_INET => {

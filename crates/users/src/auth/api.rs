@@ -112,7 +112,7 @@ pub(super) fn realm(auth: &Auth, msg: &Message, given: &Bytes) -> Option<Bytes> 
     Some(msg.slice(host)).filter(|h| !h.is_empty())
 }
 
-fn find(msg: &Message, header: Header, realm: &[u8]) -> Result<(Presented, Vec<u8>), i64> {
+fn find(msg: &Message, header: Header, realm: &[u8]) -> Result<(Presented, Bytes), i64> {
     let mut worst = NO_CREDENTIALS;
     for h in msg.headers_of(header.id()) {
         let value = h.unfolded();
@@ -128,14 +128,14 @@ fn find(msg: &Message, header: Header, realm: &[u8]) -> Result<(Presented, Vec<u
             continue;
         }
         let presented = Presented {
-            user: Bytes::copy_from_slice(user),
-            full_user: Bytes::copy_from_slice(&c.username),
-            domain: Bytes::copy_from_slice(domain.unwrap_or(realm)),
+            user: msg.slice(user),
+            full_user: msg.slice(&c.username),
+            domain: msg.slice(domain.unwrap_or(realm)),
             algorithm: c.algorithm,
             header: h.index,
             serial: 0,
         };
-        return Ok((presented, c.nonce.into_owned()));
+        return Ok((presented, msg.slice(&c.nonce)));
     }
     Err(worst)
 }
@@ -219,7 +219,7 @@ mod tests {
             (&p.user[..], &p.full_user[..], &p.domain[..]),
             (&b"al"[..], &b"al@d.org"[..], &b"d.org"[..])
         );
-        assert_eq!((nonce.as_slice(), p.algorithm), (&b"n"[..], Algorithm::Sha256));
+        assert_eq!((&nonce[..], p.algorithm), (&b"n"[..], Algorithm::Sha256));
         assert_eq!(find(&msg, Header::Proxy, b"t.org").unwrap_err(), NO_CREDENTIALS);
         assert_eq!(find(&msg, Header::Www, b"other").unwrap_err(), NO_CREDENTIALS);
         assert_eq!(find(&request("Authorization: Basic x\r\n"), Header::Www, b"t.org").unwrap_err(), GENERIC);

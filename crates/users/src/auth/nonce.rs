@@ -127,7 +127,11 @@ fn decode(text: &[u8]) -> Option<[u8; WHOLE]> {
     if text.len() != WHOLE * 2 {
         return None;
     }
-    let digit = |b: u8| DIGITS.iter().position(|d| *d == b).map(|v| v as u8);
+    let digit = |b: u8| match b {
+        b'0'..=b'9' => Some(b - b'0'),
+        b'a'..=b'f' => Some(b - b'a' + 10),
+        _ => None,
+    };
     let mut bytes = [0; WHOLE];
     for (b, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
         *b = digit(pair[0])? << 4 | digit(pair[1])?;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use switchroom_calls::sipmsgops::glob;
+use switchroom_calls::core::glob::{self, Case};
 use switchroom_kernel::ports::net::Proto;
 use switchroom_kernel::ports::store::{Rows, SqlValue};
 use switchroom_script::net::{Network, parse_ip};
@@ -94,7 +94,7 @@ pub struct Question<'a> {
 impl Entry {
     fn fits(&self, q: &Question<'_>) -> bool {
         let pattern = match (&self.pattern, q.text) {
-            (Some(pattern), Some(text)) => glob::matches(pattern, text),
+            (Some(pattern), Some(text)) => glob::matches(pattern, text, Case::Counts),
             _ => true,
         };
         (q.group == 0 || self.group == q.group)

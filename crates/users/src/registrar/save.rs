@@ -506,7 +506,7 @@ struct Shown<'a> {
 
 /// `Contact: <uri>;q=0.5;expires=60;received="sip:..."`, all bindings in one line; empty without any.
 fn print_contacts(contacts: &Contacts, now: u64, shown: &Shown<'_>) -> Vec<u8> {
-    let mut out = Vec::new();
+    let mut out = Vec::with_capacity(contacts.len() * 128);
     for c in contacts.iter().filter(|c| c.is_live(now)) {
         out.extend_from_slice(if out.is_empty() { b"Contact: <" } else { b", <" });
         out.extend_from_slice(c.uri());

@@ -176,28 +176,48 @@ pub struct Credentials<'a> {
 impl<'a> Credentials<'a> {
     /// Reads a header value.
     pub fn parse(value: &'a [u8]) -> Result<Credentials<'a>, DigestError> {
-        let list = List::of(scheme(value)?);
-        let get = |name: &'static str| list.get(name).map(|p| p.unquoted());
-        let need = |name: &'static str| get(name).ok_or(DigestError::Missing(name));
-        let qop = match get("qop") {
+        let (mut username, mut realm, mut nonce, mut uri, mut response) = (None, None, None, None, None);
+        let (mut algorithm, mut qop, mut nc, mut cnonce, mut opaque, mut userhash) =
+            (None, None, None, None, None, None);
+        for p in fields(scheme(value)?) {
+            // The length tells nearly all names apart.
+            let place = match p.name.len() {
+                8 if p.is("username") => &mut username,
+                8 if p.is("response") => &mut response,
+                8 if p.is("userhash") => &mut userhash,
+                5 if p.is("realm") => &mut realm,
+                5 if p.is("nonce") => &mut nonce,
+                3 if p.is("uri") => &mut uri,
+                3 if p.is("qop") => &mut qop,
+                2 if p.is("nc") => &mut nc,
+                6 if p.is("cnonce") => &mut cnonce,
+                6 if p.is("opaque") => &mut opaque,
+                9 if p.is("algorithm") => &mut algorithm,
+                _ => continue,
+            };
+            place.get_or_insert(p);
+        }
+        let text = |p: Option<Param<'a>>| p.map(|p| p.unquoted());
+        let need = |p: Option<Param<'a>>, name| text(p).ok_or(DigestError::Missing(name));
+        let qop = match text(qop) {
             None => None,
             Some(q) => Some(Qop::from_name(&q).ok_or(DigestError::Unknown("qop"))?),
         };
         let credentials = Credentials {
-            username: need("username")?,
-            realm: need("realm")?,
-            nonce: need("nonce")?,
-            uri: need("uri")?,
-            response: need("response")?,
-            algorithm: algorithm(&list)?,
+            username: need(username, "username")?,
+            realm: need(realm, "realm")?,
+            nonce: need(nonce, "nonce")?,
+            uri: need(uri, "uri")?,
+            response: need(response, "response")?,
+            algorithm: self::algorithm(algorithm)?,
             qop,
-            nc: list.get("nc").and_then(|p| p.value).map(|v| match v {
+            nc: nc.and_then(|p| p.value).map(|v| match v {
                 [b'"', inner @ .., b'"'] => inner,
                 _ => v,
             }),
-            cnonce: get("cnonce"),
-            opaque: get("opaque"),
-            userhash: get("userhash").is_some_and(|v| v.eq_ignore_ascii_case(b"true")),
+            cnonce: text(cnonce),
+            opaque: text(opaque),
+            userhash: text(userhash).is_some_and(|v| v.eq_ignore_ascii_case(b"true")),
         };
         if qop.is_some() {
             credentials.nonce_count().ok_or(DigestError::Unknown("nc"))?;
@@ -320,7 +340,7 @@ impl<'a> Challenge<'a> {
             realm: get("realm").ok_or(DigestError::Missing("realm"))?,
             nonce: get("nonce").ok_or(DigestError::Missing("nonce"))?,
             opaque: get("opaque"),
-            algorithm: algorithm(&list)?,
+            algorithm: algorithm(list.get("algorithm"))?,
             auth: offers(Qop::Auth),
             auth_int: offers(Qop::AuthInt),
             stale: get("stale").is_some_and(|v| v.eq_ignore_ascii_case(b"true")),
@@ -436,13 +456,35 @@ struct List<'a>(SmallVec<[Param<'a>; 12]>);
 /// More parameters than any use of them has are passed over.
 const MAX_PARAMS: usize = 64;
 
+/// The parameters of a list, one after the other; one without a value is passed over.
+fn fields(mut rest: &[u8]) -> impl Iterator<Item = Param<'_>> {
+    let next = move || {
+        loop {
+            while let [b',' | b' ' | b'\t' | b'\r' | b'\n', behind @ ..] = rest {
+                rest = behind;
+            }
+            let equals = scan::find_near(rest, b'=')?;
+            let name = &rest[..equals];
+            if let Some(comma) = memchr::memchr(b',', name) {
+                rest = &rest[comma + 1..];
+                continue;
+            }
+            let value = scan::trim_start(&rest[equals + 1..]);
+            let end = match value.first() {
+                Some(b'"') => scan::quoted_end(value, 0).unwrap_or(value.len()),
+                _ => 0,
+            };
+            let comma = scan::find_near(&value[end..], b',').map_or(value.len(), |at| end + at);
+            rest = value.get(comma + 1..).unwrap_or(&[]);
+            return Some(Param { name: scan::trim_end(name), value: Some(scan::trim_end(&value[..comma])) });
+        }
+    };
+    std::iter::from_fn(next).take(MAX_PARAMS)
+}
+
 impl<'a> List<'a> {
     fn of(text: &'a [u8]) -> List<'a> {
-        let items = scan::commas(text).filter_map(|item| {
-            let equals = memchr::memchr(b'=', item)?;
-            Some(Param { name: scan::trim(&item[..equals]), value: Some(scan::trim(&item[equals + 1..])) })
-        });
-        List(items.take(MAX_PARAMS).collect())
+        List(fields(text).collect())
     }
 
     fn get(&self, name: &str) -> Option<Param<'a>> {
@@ -450,8 +492,8 @@ impl<'a> List<'a> {
     }
 }
 
-fn algorithm(list: &List<'_>) -> Result<Algorithm, DigestError> {
-    match list.get("algorithm") {
+fn algorithm(named: Option<Param<'_>>) -> Result<Algorithm, DigestError> {
+    match named {
         None => Ok(Algorithm::Md5),
         Some(p) => Algorithm::from_name(&p.unquoted()).ok_or(DigestError::Unknown("algorithm")),
     }

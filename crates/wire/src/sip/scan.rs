@@ -99,6 +99,12 @@ pub fn find_near(s: &[u8], needle: u8) -> Option<usize> {
 /// The offset just behind the quoted string that starts at `at` (which holds the opening quote).
 #[must_use]
 pub fn quoted_end(s: &[u8], at: usize) -> Option<usize> {
+    // Most have no escape.
+    let inner = s.get(at + 1..)?;
+    let close = find_near(inner, b'"')?;
+    if find_near(&inner[..close], b'\\').is_none() {
+        return Some(at + close + 2);
+    }
     let mut i = at + 1;
     while let Some(b) = s.get(i) {
         match b {

@@ -1,0 +1,491 @@
+//! What comes from a peer: binds to our sockets, messages that become SIP MESSAGEs, receipts.
+//!
+//! A message is answered when the MESSAGE has its final reply, so the peer keeps what could not be delivered. Of a message in
+//! parts all but the last are answered at once, since a peer's window may be smaller than the message; its parts then lie
+//! in memory.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use switchroom_calls::tm::api::{Request, request};
+use switchroom_engine::smpp_session::{Mode, Side};
+use switchroom_script::Value;
+use switchroom_wire::gsm::Alphabet;
+use switchroom_wire::smpp::{
+    Bind, Body, CommandId, Header, MessageId, MessageState, Outbind, Pdu, ShortMessage, Status, receipt, tag,
+};
+
+use super::api::{Incoming, Receipt};
+use super::connection::{self, BIND, Connection};
+use super::gateway::{Gateway, next_worker, same};
+use super::outgoing::Party;
+use crate::link::join::{Outcome, Piece, read};
+use crate::link::{Closed, Handler, LinkHandle};
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was delivered or kept.
+    Taken,
+    /// Not now; the peer may try again.
+    Later,
+    /// Never; the peer may give it up.
+    Never,
+    /// This status.
+    Status(Status),
+}
+
+impl Verdict {
+    /// From the final reply to a MESSAGE.
+    #[must_use]
+    pub fn of_reply(code: u16) -> Verdict {
+        match code {
+            200..=299 => Verdict::Taken,
+            // Timeouts, no way to send, busy, overload.
+            408 | 413 | 423 | 429 | 430 | 477 | 478 | 480 | 486 | 491 | 500..=599 | 300..=399 => {
+                Verdict::Later
+            }
+            _ => Verdict::Never,
+        }
+    }
+}
+
+/// The answer that a message waits for. Dropped, it asks the peer to try again.
+pub struct Answer {
+    link: LinkHandle,
+    header: Option<Header>,
+    /// Our name for a message that was submitted to us.
+    id: Vec<u8>,
+}
+
+impl Answer {
+    /// Answers.
+    pub fn give(mut self, verdict: Verdict) {
+        self.finish(verdict);
+    }
+
+    /// Answers a submitted message with a name for it.
+    pub fn accept(mut self, id: &[u8]) {
+        self.id = id.to_vec();
+        self.finish(Verdict::Taken);
+    }
+
+    fn finish(&mut self, verdict: Verdict) {
+        let Some(header) = self.header.take() else { return };
+        let delivered = header.command == CommandId::DELIVER_SM;
+        let status = match verdict {
+            Verdict::Taken => Status::OK,
+            Verdict::Later if delivered => Status::RX_T_APPN,
+            Verdict::Later => Status::MSGQFUL,
+            Verdict::Never if delivered => Status::RX_R_APPN,
+            Verdict::Never => Status::SUBMITFAIL,
+            Verdict::Status(status) => status,
+        };
+        let body = match status {
+            Status::OK => Body::MessageId(MessageId { id: &self.id, present: true, ..MessageId::default() }),
+            _ => Body::Empty,
+        };
+        self.link.respond(header, status, &body);
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.finish(Verdict::Later);
+    }
+}
+
+/// One peer: what happens on its link.
+pub(super) struct Peer {
+    gateway: Arc<Gateway>,
+    address: String,
+    side: Side,
+    connection: Mutex<Option<Arc<Connection>>>,
+    /// Whether it was bound, and why it ended.
+    ended: Mutex<(bool, Option<String>)>,
+}
+
+impl Peer {
+    pub fn new(
+        gateway: Arc<Gateway>,
+        address: String,
+        side: Side,
+        connection: Option<Arc<Connection>>,
+    ) -> Peer {
+        let connection = Mutex::new(connection);
+        Peer { gateway, address, side, connection, ended: Mutex::default() }
+    }
+
+    /// Whether it was bound, and why it ended.
+    pub fn ended(&self) -> (bool, String) {
+        let (bound, why) = &*self.ended.lock();
+        (*bound, why.clone().unwrap_or_else(|| "closed".to_owned()))
+    }
+
+    fn connection(&self) -> Option<Arc<Connection>> {
+        self.connection.lock().clone()
+    }
+
+    fn now_bound(&self, link: &LinkHandle, connection: &Arc<Connection>) -> bool {
+        if !connection.attach(&self.gateway, link) {
+            return false;
+        }
+        self.ended.lock().0 = true;
+        tracing::info!("proto_smpp: {} is bound with {}", connection.row.name, self.address);
+        self.gateway.tell_bind(connection, "bound", "");
+        connection::pump(&self.gateway, connection);
+        true
+    }
+
+    fn message(&self, link: &LinkHandle, header: Header, message: &ShortMessage<'_>) {
+        let Some(connection) = self.connection() else { return };
+        let mut answer = Answer { link: link.clone(), header: Some(header), id: Vec::new() };
+        if header.command == CommandId::SUBMIT_SM || header.command == CommandId::DATA_SM {
+            let serial = self.gateway.next_worker.load(std::sync::atomic::Ordering::Relaxed) as u64;
+            let number = self.gateway.unix() << 20 | serial & 0xf_ffff;
+            answer.id = format!("{number:x}").into_bytes();
+        }
+        let piece = Piece::from(message);
+        let content = match message.is_receipt() {
+            // The alphabet of receipts is that of their text, whatever they say.
+            true => read(&Piece { data_coding: receipt_coding(message), ..piece }, Alphabet::Latin1),
+            false => match connection.joiner.lock().add(self.gateway.clock.now(), &piece) {
+                Outcome::Whole(joined) => joined,
+                Outcome::Waiting => return answer.give(Verdict::Taken),
+                Outcome::Full => {
+                    tracing::warn!("proto_smpp: {}: too many parts wait", connection.row.name);
+                    return answer.give(Verdict::Later);
+                }
+            },
+        };
+        let party =
+            |a: &switchroom_wire::smpp::Address<'_>| Party { ton: a.ton, npi: a.npi, addr: a.addr.to_vec() };
+        let incoming = Incoming {
+            connection: connection.row.name.clone(),
+            source: party(&message.source),
+            destination: party(&message.destination),
+            receipt: message.is_receipt().then(|| receipt_of(message, &content.octets)),
+            content,
+            data_coding: message.data_coding,
+            esm_class: message.esm_class,
+            protocol_id: message.protocol_id,
+        };
+        self.take(incoming, answer);
+    }
+
+    fn take(&self, incoming: Incoming, answer: Answer) {
+        let gateway = &self.gateway;
+        gateway.count(|s| if incoming.receipt.is_some() { s.receipts } else { s.received });
+        if let Some(receipt) = &incoming.receipt {
+            let text = |bytes: &[u8]| Value::str(bytes.to_vec());
+            let values = vec![
+                Value::str(incoming.connection.clone()),
+                Value::str(receipt.id.clone()),
+                Value::str(receipt.word.clone()),
+                Value::str(receipt.error.clone()),
+                text(&incoming.source.addr),
+                text(&incoming.destination.addr),
+                Value::str(incoming.content.text.clone()),
+            ];
+            gateway.raise(gateway.receipt_event, values);
+        }
+        let receiver = gateway.receiver.read().clone();
+        let answer = match receiver {
+            Some(receiver) => match receiver.receive(&incoming, answer) {
+                Some(answer) => answer,
+                None => return,
+            },
+            None => answer,
+        };
+        let (Some(uri), Some(kernel)) = (gateway.outbound_uri.clone(), gateway.kernel()) else {
+            // Nobody wants it, and a receipt was told as an event.
+            let verdict = if incoming.receipt.is_some() { Verdict::Taken } else { Verdict::Never };
+            return answer.give(verdict);
+        };
+        let made = message_request(&incoming, &gateway.local, &self.address, uri);
+        let (counted, stats) = (gateway.counted, gateway.stats.clone());
+        let worker = next_worker(gateway, kernel.workers);
+        let posted = kernel.on_worker(worker, move |shard| {
+            let answer = RefCell::new(Some(answer));
+            let done = move |code: u16| {
+                let verdict = Verdict::of_reply(code);
+                if verdict != Verdict::Taken {
+                    stats.add_outside(counted.refused, 1);
+                }
+                if let Some(answer) = answer.borrow_mut().take() {
+                    answer.give(verdict);
+                }
+            };
+            request(shard, made, Rc::new(move |_, code, _| done(code)));
+        });
+        if !posted {
+            tracing::warn!("proto_smpp: a worker is too busy for a message; the peer will try again");
+        }
+    }
+}
+
+/// The MESSAGE for what came.
+fn message_request(incoming: &Incoming, local: &str, peer: &str, next_hop: Bytes) -> Request {
+    let uri = |user: &[u8], host: &str| {
+        let mut uri = Vec::with_capacity(user.len() + host.len() + 8);
+        uri.extend_from_slice(b"sip:");
+        escape_user(user, &mut uri);
+        uri.push(b'@');
+        uri.extend_from_slice(host.as_bytes());
+        uri
+    };
+    let to = uri(&incoming.destination.addr, local);
+    let from = uri(&incoming.source.addr, peer);
+    let bracketed = |uri: &[u8]| Bytes::from([b"<", uri, b">"].concat());
+    let mut headers = Vec::new();
+    push_header(&mut headers, "P-SMPP-Connection", &incoming.connection);
+    if let Some(r) = &incoming.receipt {
+        let value = format!("id={};stat={};err={}", token(&r.id), token(&r.word), token(&r.error));
+        push_header(&mut headers, "P-SMPP-Receipt", &value);
+    }
+    let body = match incoming.content.alphabet {
+        Alphabet::Binary => ("application/octet-stream", Bytes::from(incoming.content.octets.clone())),
+        _ => ("text/plain;charset=utf-8", Bytes::from(incoming.content.text.clone())),
+    };
+    Request {
+        method: Bytes::from_static(b"MESSAGE"),
+        ruri: to.clone().into(),
+        from: bracketed(&from),
+        to: bracketed(&to),
+        next_hop: Some(next_hop),
+        headers: headers.into(),
+        body: Some((Bytes::from_static(body.0.as_bytes()), body.1)),
+        ..Request::default()
+    }
+}
+
+fn push_header(out: &mut Vec<u8>, name: &str, value: &str) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend(value.bytes().map(|b| if b.is_ascii_control() { b' ' } else { b }));
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What may stand in a parameter of a header.
+fn token(text: &str) -> String {
+    text.chars().filter(|c| c.is_ascii_graphic() && !matches!(c, ';' | ',' | '"' | '=')).take(64).collect()
+}
+
+/// Characters that a user part may have stay (RFC 3261 §25.1), others are escaped.
+fn escape_user(user: &[u8], out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for &b in user {
+        if b.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;?/".contains(&b) {
+            out.push(b);
+        } else {
+            out.extend([b'%', HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]]);
+        }
+    }
+}
+
+/// Some SMS centres say UCS-2 and send ASCII.
+fn receipt_coding(message: &ShortMessage<'_>) -> u8 {
+    let text = message.payload();
+    let wide = text.len() >= 2 && text.len().is_multiple_of(2) && text[0] == 0;
+    if wide { 8 } else { 3 }
+}
+
+/// What a receipt says: its parameters count before its text.
+fn receipt_of(message: &ShortMessage<'_>, text: &[u8]) -> Receipt {
+    let narrow: Vec<u8> = match receipt_coding(message) {
+        8 => text.iter().skip(1).step_by(2).copied().collect(),
+        _ => text.to_vec(),
+    };
+    let read = receipt::read(&narrow).unwrap_or_default();
+    let plain = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let by_number = message
+        .tlvs
+        .number(tag::MESSAGE_STATE)
+        .and_then(|n| MessageState::from_number(u8::try_from(n).ok()?));
+    let state = by_number.unwrap_or_else(|| read.state());
+    let word = if read.stat.is_empty() { receipt::word(state).to_owned() } else { plain(read.stat) };
+    let network = message.tlvs.get(tag::NETWORK_ERROR_CODE).and_then(|v| v.get(1..3));
+    let error = match network {
+        Some(&[high, low]) if read.error.is_empty() => u16::from_be_bytes([high, low]).to_string(),
+        _ => plain(read.error),
+    };
+    let id = message.tlvs.text(tag::RECEIPTED_MESSAGE_ID).unwrap_or(read.id);
+    Receipt { id: plain(id), state, word, error }
+}
+
+impl Handler for Peer {
+    fn bind(&self, link: &LinkHandle, header: Header, bind: &Bind<'_>) {
+        let connection = match self.connection() {
+            Some(own) => Some(own).filter(|c| c.row.system_id.as_bytes() == bind.system_id),
+            None => self.gateway.application(bind.system_id),
+        };
+        let verdict = match &connection {
+            None => Err(Status::INVSYSID),
+            Some(c) if !same(c.row.password.as_bytes(), bind.password) => Err(Status::INVPASWD),
+            Some(c) => Ok(c),
+        };
+        match verdict {
+            Ok(connection) => {
+                *self.connection.lock() = Some(connection.clone());
+                let version = (bind.interface_version >= 0x34).then_some(connection.conf.version);
+                if !link.accept(header, connection.row.system_id.as_bytes(), version)
+                    || !self.now_bound(link, connection)
+                {
+                    link.close();
+                }
+            }
+            Err(status) => {
+                self.gateway.count(|s| s.bind_failures);
+                let who = String::from_utf8_lossy(bind.system_id);
+                tracing::warn!("proto_smpp: bind of \"{who}\" from {} refused: {status}", self.address);
+                link.refuse(header, status);
+                link.close();
+            }
+        }
+    }
+
+    fn outbind(&self, link: &LinkHandle, outbind: &Outbind<'_>) {
+        let found = self
+            .connection()
+            .or_else(|| self.gateway.centre(outbind.system_id, outbind.password, &self.address));
+        match found {
+            Some(connection) if connection.bind(link).is_ok() => *self.connection.lock() = Some(connection),
+            _ => {
+                self.gateway.count(|s| s.bind_failures);
+                tracing::warn!("proto_smpp: outbind from {} fits no row", self.address);
+                link.close();
+            }
+        }
+    }
+
+    fn request(&self, link: &LinkHandle, pdu: &Pdu<'_>) {
+        match &pdu.body {
+            Body::Message(message) => self.message(link, pdu.header, message),
+            Body::Data(data) => {
+                let message = ShortMessage {
+                    service_type: data.service_type,
+                    source: data.source,
+                    destination: data.destination,
+                    esm_class: data.esm_class,
+                    registered_delivery: data.registered_delivery,
+                    data_coding: data.data_coding,
+                    tlvs: data.tlvs,
+                    ..ShortMessage::default()
+                };
+                self.message(link, pdu.header, &message);
+            }
+            Body::Alert(alert) => {
+                let who = String::from_utf8_lossy(alert.source.addr);
+                tracing::info!("proto_smpp: {}: {who} can be reached again", self.address);
+            }
+            _ => {
+                link.nack(pdu.header, Status::INVCMDID);
+            }
+        }
+    }
+
+    fn response(&self, link: &LinkHandle, token: u64, request: CommandId, pdu: &Pdu<'_>) {
+        let Some(connection) = self.connection() else { return };
+        if request.is_bind() && token == BIND {
+            if pdu.header.status != Status::OK {
+                self.gateway.count(|s| s.bind_failures);
+                let why = format!("bind refused: {}", pdu.header.status);
+                self.gateway.tell_bind(&connection, "refused", &why);
+                self.ended.lock().1 = Some(why);
+                link.close();
+            }
+            return;
+        }
+        let id = match &pdu.body {
+            Body::MessageId(m) => m.id,
+            _ => &[],
+        };
+        connection::answered(&self.gateway, &connection, token, pdu.header.status, id);
+    }
+
+    fn unanswered(&self, _: &LinkHandle, token: u64) {
+        if let Some(connection) = self.connection()
+            && token != BIND
+        {
+            connection.queue.lock().unanswered(token);
+            connection::pump(&self.gateway, &connection);
+        }
+    }
+
+    fn bound(&self, link: &LinkHandle, _: Mode) {
+        if let Some(connection) = self.connection()
+            && !self.now_bound(link, &connection)
+        {
+            link.close();
+        }
+    }
+
+    fn closed(&self, link: &LinkHandle, why: &Closed) {
+        let why = {
+            let mut ended = self.ended.lock();
+            ended.1.get_or_insert_with(|| why.to_string()).clone()
+        };
+        let Some(connection) = self.connection() else {
+            return tracing::debug!("smpp: {} ({:?}): {why}", self.address, self.side);
+        };
+        if connection.detach(&self.gateway, link, &why) {
+            tracing::info!("proto_smpp: {} is not bound any more: {why}", connection.row.name);
+            self.gateway.tell_bind(&connection, "unbound", &why);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use switchroom_wire::smpp::{Tlvs, push_tlv};
+
+    #[test]
+    fn final_replies_become_the_answers_of_the_mapping() {
+        for (code, verdict) in [
+            (200, Verdict::Taken),
+            (202, Verdict::Taken),
+            (480, Verdict::Later),
+            (408, Verdict::Later),
+            (503, Verdict::Later),
+            (404, Verdict::Never),
+            (410, Verdict::Never),
+            (603, Verdict::Never),
+        ] {
+            assert_eq!(Verdict::of_reply(code), verdict, "{code}");
+        }
+    }
+
+    #[test]
+    fn parameters_of_a_receipt_count_before_its_text() {
+        let mut tlvs = Vec::new();
+        push_tlv(&mut tlvs, tag::RECEIPTED_MESSAGE_ID, b"00ff\0");
+        push_tlv(&mut tlvs, tag::MESSAGE_STATE, &[5]);
+        let message = ShortMessage {
+            esm_class: 4,
+            text: b"id:255 stat:DELIVRD err:017",
+            tlvs: Tlvs::read(&tlvs, true).unwrap(),
+            ..ShortMessage::default()
+        };
+        let r = receipt_of(&message, message.text);
+        assert_eq!(
+            (r.id.as_str(), r.state, r.word.as_str()),
+            ("00ff", MessageState::Undeliverable, "DELIVRD")
+        );
+        assert_eq!(r.error, "017");
+    }
+
+    #[test]
+    fn users_of_uris_are_escaped_and_headers_have_one_line() {
+        let mut out = Vec::new();
+        escape_user("Müller & <x>@y".as_bytes(), &mut out);
+        assert_eq!(out, b"M%C3%BCller%20&%20%3Cx%3E%40y");
+        assert_eq!(token("12\r\nEvil: 1;3"), "12Evil:13");
+        let mut header = Vec::new();
+        push_header(&mut header, "X", "a\r\nb");
+        assert_eq!(header, b"X: a  b\r\n");
+    }
+}

@@ -1,0 +1,447 @@
+//! What waits, in memory: a line for each destination, in order of priority, and clocks for schedule and expiry.
+//!
+//! No clock, no database: times come in as unix seconds. Every step costs the same whether ten messages wait or a million:
+//! lines are double-ended queues, clocks have one bucket for each second, and a message that has left is skipped where its
+//! number still stands.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use switchroom_wire::smpp::MessageState;
+
+use super::message::{Addr, Message};
+
+/// Levels of `priority_flag`.
+const LEVELS: usize = 4;
+
+/// Everything that waits or is under way.
+#[derive(Default)]
+pub struct Queue {
+    messages: HashMap<u64, Slot, foldhash::fast::RandomState>,
+    lines: HashMap<Arc<str>, Line, foldhash::fast::RandomState>,
+    /// Second, and who is to be tried then.
+    due: BTreeMap<i64, Vec<u64>>,
+    expiries: BTreeMap<i64, Vec<u64>>,
+    /// Who may be replaced or cancelled without knowing the number.
+    likes: HashMap<u64, Vec<u64>, foldhash::fast::RandomState>,
+    hasher: foldhash::fast::RandomState,
+    /// Who waits for a receipt of another SMS centre: target and that centre's id.
+    remote: HashMap<(Arc<str>, Box<str>), u64, foldhash::fast::RandomState>,
+}
+
+struct Slot {
+    message: Message,
+    place: Place,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// In its line.
+    Line,
+    /// Until its time comes.
+    Clock,
+    /// Given to its destination.
+    UnderWay,
+    /// The next SMS centre has it.
+    Away,
+}
+
+#[derive(Default)]
+struct Line {
+    levels: [VecDeque<u64>; LEVELS],
+    /// How many of the numbers are really waiting.
+    waiting: usize,
+    under_way: usize,
+    /// Nothing is given out before, unix seconds.
+    closed_until: i64,
+}
+
+/// How many there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// In line.
+    pub waiting: usize,
+    /// Given out without an answer so far.
+    pub under_way: usize,
+}
+
+impl Queue {
+    /// How many messages are kept.
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// A message comes, from its sender or from the table.
+    pub fn insert(&mut self, message: Message, now: i64) {
+        let id = message.id;
+        self.expiries.entry(message.expires).or_default().push(id);
+        self.likes.entry(self.likeness(&message)).or_default().push(id);
+        if let Some(remote) = &message.remote_id {
+            self.remote.insert((message.target.clone(), remote.clone()), id);
+            self.messages.insert(id, Slot { message, place: Place::Away });
+            return;
+        }
+        self.messages.insert(id, Slot { message, place: Place::Clock });
+        self.place(id, now);
+    }
+
+    /// Into its line, or on the clock.
+    fn place(&mut self, id: u64, now: i64) {
+        let Some(slot) = self.messages.get_mut(&id) else { return };
+        if slot.message.due > now {
+            slot.place = Place::Clock;
+            self.due.entry(slot.message.due).or_default().push(id);
+            return;
+        }
+        slot.place = Place::Line;
+        if slot.message.state == MessageState::Scheduled {
+            slot.message.state = MessageState::Enroute;
+        }
+        let level = usize::from(slot.message.content.priority).min(LEVELS - 1);
+        let line = self.lines.entry(slot.message.target.clone()).or_default();
+        line.levels[level].push_back(id);
+        line.waiting += 1;
+    }
+
+    /// The next messages for a destination, at most `most`; they are under way now. Gives their numbers and whether each was
+    /// marked as such before.
+    pub fn take(&mut self, target: &str, most: usize, now: i64) -> Vec<(u64, bool)> {
+        let mut taken = Vec::new();
+        let Some(line) = self.lines.get_mut(target) else { return taken };
+        if line.closed_until > now {
+            return taken;
+        }
+        for level in line.levels.iter_mut().rev() {
+            while taken.len() < most {
+                let Some(id) = level.pop_front() else { break };
+                let Some(slot) = self.messages.get_mut(&id).filter(|s| s.place == Place::Line) else {
+                    continue;
+                };
+                slot.place = Place::UnderWay;
+                taken.push((id, slot.message.under_way));
+                slot.message.under_way = true;
+            }
+        }
+        line.waiting = line.waiting.saturating_sub(taken.len());
+        line.under_way += taken.len();
+        taken
+    }
+
+    /// A message by its number.
+    pub fn get(&self, id: u64) -> Option<&Message> {
+        self.messages.get(&id).map(|s| &s.message)
+    }
+
+    /// A message that was taken but not given out goes back to the front of its line.
+    pub fn put_back(&mut self, id: u64) {
+        let Some(slot) = self.messages.get_mut(&id).filter(|s| s.place == Place::UnderWay) else { return };
+        slot.place = Place::Line;
+        let level = usize::from(slot.message.content.priority).min(LEVELS - 1);
+        if let Some(line) = self.lines.get_mut(&slot.message.target) {
+            line.levels[level].push_front(id);
+            line.waiting += 1;
+            line.under_way = line.under_way.saturating_sub(1);
+        }
+    }
+
+    /// An attempt failed: again at `due`.
+    pub fn postpone(&mut self, id: u64, due: i64, now: i64, error: u32) {
+        let Some(slot) = self.messages.get_mut(&id).filter(|s| s.place == Place::UnderWay) else { return };
+        slot.message.due = due;
+        slot.message.attempts += 1;
+        slot.message.under_way = false;
+        slot.message.error = error;
+        if let Some(line) = self.lines.get_mut(&slot.message.target) {
+            line.under_way = line.under_way.saturating_sub(1);
+        }
+        self.place(id, now);
+    }
+
+    /// The next SMS centre took it and will say what becomes of it.
+    pub fn away(&mut self, id: u64, remote_id: &str) {
+        let Some(slot) = self.messages.get_mut(&id).filter(|s| s.place == Place::UnderWay) else { return };
+        slot.place = Place::Away;
+        slot.message.remote_id = Some(remote_id.into());
+        slot.message.under_way = false;
+        if let Some(line) = self.lines.get_mut(&slot.message.target) {
+            line.under_way = line.under_way.saturating_sub(1);
+        }
+        self.remote.insert((slot.message.target.clone(), remote_id.into()), id);
+    }
+
+    /// Who waits for the receipt with this id of this destination.
+    pub fn by_remote(&self, target: &Arc<str>, remote_id: &str) -> Option<u64> {
+        self.remote.get(&(target.clone(), remote_id.into())).copied()
+    }
+
+    /// Whether a destination has messages whose answer has not come.
+    pub fn is_busy(&self, target: &str) -> bool {
+        self.lines.get(target).is_some_and(|l| l.under_way > 0)
+    }
+
+    /// A message leaves, whatever its end.
+    pub fn remove(&mut self, id: u64) -> Option<Message> {
+        let slot = self.messages.remove(&id)?;
+        if let Some(line) = self.lines.get_mut(&slot.message.target) {
+            match slot.place {
+                Place::Line => line.waiting = line.waiting.saturating_sub(1),
+                Place::UnderWay => line.under_way = line.under_way.saturating_sub(1),
+                Place::Clock | Place::Away => {}
+            }
+            if line.waiting == 0 && line.under_way == 0 && line.closed_until == 0 {
+                self.lines.remove(&slot.message.target);
+            }
+        }
+        if let Some(remote) = &slot.message.remote_id {
+            self.remote.remove(&(slot.message.target.clone(), remote.clone()));
+        }
+        let like = self.likeness(&slot.message);
+        if let Some(ids) = self.likes.get_mut(&like) {
+            ids.retain(|i| *i != id);
+            if ids.is_empty() {
+                self.likes.remove(&like);
+            }
+        }
+        Some(slot.message)
+    }
+
+    /// Whether it has not been given out, so that it can still be cancelled or replaced.
+    pub fn is_waiting(&self, id: u64) -> bool {
+        self.messages.get(&id).is_some_and(|s| matches!(s.place, Place::Line | Place::Clock))
+    }
+
+    /// Changes a message that waits. Its number stays.
+    pub fn change(&mut self, id: u64, now: i64, change: impl FnOnce(&mut Message)) -> Option<Message> {
+        let slot = self.messages.get_mut(&id)?;
+        if !matches!(slot.place, Place::Line | Place::Clock) {
+            return None;
+        }
+        let (due, expires) = (slot.message.due, slot.message.expires);
+        change(&mut slot.message);
+        let message = slot.message.clone();
+        if message.expires != expires {
+            self.expiries.entry(message.expires).or_default().push(id);
+        }
+        if message.due != due {
+            if slot.place == Place::Line
+                && let Some(line) = self.lines.get_mut(&message.target)
+            {
+                line.waiting = line.waiting.saturating_sub(1);
+            }
+            self.place(id, now);
+        }
+        Some(message)
+    }
+
+    /// Messages that wait from one account, between the same addresses, for the same service.
+    pub fn alike(&self, account: &str, source: &Addr, destination: &Addr, service: &[u8]) -> Vec<u64> {
+        let like = self.hash(account, source, destination, service);
+        let ids = self.likes.get(&like).map_or(&[][..], |v| v);
+        let same = |id: &&u64| {
+            self.is_waiting(**id)
+                && self.get(**id).is_some_and(|m| {
+                    *m.account == *account
+                        && m.source.addr == source.addr
+                        && m.destination.addr == destination.addr
+                        && *m.content.service_type == *service
+                })
+        };
+        ids.iter().filter(same).copied().collect()
+    }
+
+    fn likeness(&self, m: &Message) -> u64 {
+        self.hash(&m.account, &m.source, &m.destination, &m.content.service_type)
+    }
+
+    fn hash(&self, account: &str, source: &Addr, destination: &Addr, service: &[u8]) -> u64 {
+        use std::hash::BuildHasher;
+        self.hasher.hash_one((account, &source.addr, &destination.addr, service))
+    }
+
+    /// Nothing goes to a destination before `until`.
+    pub fn close_line(&mut self, target: &str, until: i64) {
+        if let Some(line) = self.lines.get_mut(target) {
+            line.closed_until = line.closed_until.max(until);
+        }
+    }
+
+    /// Time has come for some: gives the destinations that have something new to take.
+    pub fn wake(&mut self, now: i64) -> Vec<Arc<str>> {
+        let mut targets = Vec::new();
+        while let Some(entry) = self.due.first_entry().filter(|e| *e.key() <= now) {
+            let second = *entry.key();
+            for id in entry.remove() {
+                let Some(slot) = self.messages.get(&id) else { continue };
+                if slot.place == Place::Clock && slot.message.due == second {
+                    targets.push(slot.message.target.clone());
+                    self.place(id, now);
+                }
+            }
+        }
+        let opened = self.lines.iter_mut().filter(|(_, l)| l.closed_until != 0 && l.closed_until <= now);
+        for (target, line) in opened {
+            line.closed_until = 0;
+            targets.push(target.clone());
+        }
+        targets.sort();
+        targets.dedup();
+        targets
+    }
+
+    /// Whose time is over, at most `most`. They stay until they are removed.
+    pub fn expired(&mut self, now: i64, most: usize) -> Vec<u64> {
+        let mut over = Vec::new();
+        while over.len() < most {
+            let Some(mut entry) = self.expiries.first_entry().filter(|e| *e.key() <= now) else { break };
+            let second = *entry.key();
+            let ids = entry.get_mut();
+            while let Some(id) = ids.pop() {
+                // One under way still has its chance; its outcome decides.
+                match self.messages.get(&id) {
+                    Some(s) if s.message.expires == second && s.place != Place::UnderWay => over.push(id),
+                    _ => {}
+                }
+                if over.len() >= most {
+                    break;
+                }
+            }
+            if self.expiries.first_entry().is_some_and(|e| e.get().is_empty()) {
+                self.expiries.pop_first();
+            }
+        }
+        over
+    }
+
+    /// Destinations with what waits for them.
+    pub fn depths(&self) -> Vec<(Arc<str>, Depth)> {
+        let mut all: Vec<_> = self
+            .lines
+            .iter()
+            .map(|(t, l)| (t.clone(), Depth { waiting: l.waiting, under_way: l.under_way }))
+            .collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::sample;
+    use super::*;
+
+    fn ids(taken: Vec<(u64, bool)>) -> Vec<u64> {
+        taken.into_iter().map(|(id, _)| id).collect()
+    }
+
+    #[test]
+    fn urgent_messages_go_first_and_others_in_order() {
+        let mut q = Queue::default();
+        for (id, priority) in [(1, 0), (2, 0), (3, 3), (4, 1)] {
+            let mut m = sample(id, "a");
+            m.content.priority = priority;
+            q.insert(m, 1000);
+        }
+        q.insert(sample(5, "b"), 1000);
+        assert_eq!(ids(q.take("a", 3, 1000)), [3, 4, 1]);
+        assert_eq!(ids(q.take("a", 3, 1000)), [2]);
+        q.put_back(1);
+        assert_eq!(ids(q.take("a", 3, 1000)), [1]);
+        assert_eq!(ids(q.take("c", 3, 1000)), [0; 0]);
+    }
+
+    #[test]
+    fn a_scheduled_message_waits_for_its_time() {
+        let mut q = Queue::default();
+        let mut m = sample(1, "a");
+        m.due = 1500;
+        m.state = MessageState::Scheduled;
+        q.insert(m, 1000);
+        assert!(q.take("a", 9, 1000).is_empty());
+        assert!(q.wake(1499).is_empty());
+        assert_eq!(q.wake(1500), ["a".into()]);
+        assert_eq!(q.get(1).unwrap().state, MessageState::Enroute);
+        assert_eq!(ids(q.take("a", 9, 1500)), [1]);
+    }
+
+    #[test]
+    fn a_failed_attempt_is_repeated_later() {
+        let mut q = Queue::default();
+        q.insert(sample(1, "a"), 1000);
+        q.take("a", 9, 1000);
+        q.postpone(1, 1030, 1000, 8);
+        assert!(q.take("a", 9, 1029).is_empty());
+        assert_eq!(q.wake(1030).len(), 1);
+        assert_eq!(q.take("a", 9, 1030), [(1, false)]);
+        assert_eq!(q.get(1).unwrap().attempts, 1);
+    }
+
+    #[test]
+    fn what_expires_is_found_once_and_not_while_under_way() {
+        let mut q = Queue::default();
+        q.insert(sample(1, "a"), 1000);
+        q.insert(sample(2, "a"), 1000);
+        assert_eq!(ids(q.take("a", 1, 1000)), [1]);
+        assert!(q.expired(1999, 10).is_empty());
+        assert_eq!(q.expired(2000, 10), [2]);
+        q.remove(2);
+        assert!(q.expired(2000, 10).is_empty());
+        assert_eq!(q.depths(), [("a".into(), Depth { waiting: 0, under_way: 1 })]);
+    }
+
+    #[test]
+    fn a_receipt_finds_its_message_by_the_other_centres_id() {
+        let mut q = Queue::default();
+        q.insert(sample(1, "smsc:up"), 1000);
+        q.take("smsc:up", 1, 1000);
+        q.away(1, "abc");
+        assert_eq!(q.by_remote(&"smsc:up".into(), "abc"), Some(1));
+        assert_eq!(q.by_remote(&"smsc:other".into(), "abc"), None);
+        q.remove(1);
+        assert_eq!(q.by_remote(&"smsc:up".into(), "abc"), None);
+        assert_eq!(q.len(), 0);
+    }
+
+    #[test]
+    fn a_waiting_message_can_be_found_and_changed() {
+        let mut q = Queue::default();
+        let m = sample(1, "a");
+        let (source, destination) = (m.source.clone(), m.destination.clone());
+        q.insert(m, 1000);
+        assert_eq!(q.alike("shop", &source, &destination, b""), [1]);
+        assert!(q.alike("other", &source, &destination, b"").is_empty());
+        assert!(q.change(1, 1000, |m| m.due = 1100).is_some());
+        assert!(q.take("a", 1, 1000).is_empty());
+        q.wake(1100);
+        q.take("a", 1, 1100);
+        assert!(q.change(1, 1100, |m| m.due = 1200).is_none());
+        assert!(q.alike("shop", &source, &destination, b"").is_empty());
+    }
+
+    /// Long lines cost no more: the time for the same work with 1,000 and with 100,000 waiting.
+    #[test]
+    fn work_does_not_grow_with_the_length_of_the_line() {
+        let work = |waiting: u64| {
+            let mut q = Queue::default();
+            for id in 0..waiting {
+                let mut m = sample(id, "slow");
+                m.expires = 5000 + (id % 600) as i64;
+                m.destination.addr = id.to_string().into_bytes().into();
+                q.insert(m, 1000);
+            }
+            let begin = std::time::Instant::now();
+            for id in waiting..waiting + 2000 {
+                let mut m = sample(id, "fast");
+                m.destination.addr = id.to_string().into_bytes().into();
+                q.insert(m, 1000);
+                let taken = q.take("fast", 1, 1000);
+                assert_eq!(ids(taken), [id]);
+                q.remove(id);
+                q.wake(1000);
+                q.expired(1000, 10);
+            }
+            begin.elapsed()
+        };
+        let (few, many) = (work(1000), work(100_000));
+        assert!(many < few * 20, "1,000 waiting: {few:?}; 100,000 waiting: {many:?}");
+    }
+}

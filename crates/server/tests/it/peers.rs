@@ -1,0 +1,176 @@
+//! SMPP peers that are not ours: smpplib (Python) as application, Kannel as a customer's gateway.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use switchroom_testkit::free_port;
+use switchroom_testkit::peer::response;
+
+use crate::smpp::{house, message, row, wait_bound};
+use crate::support::House;
+use crate::ua::Ua;
+
+/// Sends what comes to the phone, and what the phone sends to the peer.
+const ROUTES: &str = r#"
+route {
+    if (is_method("MESSAGE") && $hdr(P-SMPP-Connection) != NULL) {
+        $du = "sip:127.0.0.1:PHONE";
+        t_relay();
+        exit;
+    }
+    if (is_method("MESSAGE")) {
+        if (send_smpp_message("peer")) send_reply(202, "Accepted");
+        else send_reply(503, "No SMS");
+    }
+}
+"#;
+
+const SCRIPTS: [&str; 6] = ["Grüße ", "Привет ", "안녕하세요 ", "你好世界 ", "😀👍🏽 ", "مرحبا "];
+
+fn stage() -> (House, Ua, SocketAddr) {
+    let mut phone = Ua::new("alice", SocketAddr::from(([127, 0, 0, 1], 9)));
+    let smpp = free_port();
+    let routes = ROUTES.replace("PHONE", &phone.peer.addr().port().to_string());
+    let house = house(&routes, &format!("socket=smpp:127.0.0.1:{smpp}\n"));
+    row(&house, "peer", 0, 4);
+    house.mi_json(&["smpp:reload"]);
+    phone.server = house.addr;
+    (house, phone, SocketAddr::from(([127, 0, 0, 1], smpp)))
+}
+
+/// Answers the next MESSAGE; gives its body.
+#[track_caller]
+fn take(phone: &mut Ua) -> String {
+    let request = phone.expect("MESSAGE sip:");
+    let reply = response(&request, "200 OK", "x", "");
+    phone.send(&reply);
+    request.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+#[test]
+fn smpplib_sends_and_receives_six_scripts_in_one_to_ten_parts() {
+    let (house, mut phone, at) = stage();
+    let texts: Vec<String> = SCRIPTS
+        .iter()
+        .enumerate()
+        .map(|(i, word)| word.chars().cycle().take([20, 100, 250, 400, 300, 640][i]).collect())
+        .collect();
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut client = Killed(
+        Command::new("python3")
+            .arg(here.join("tests/it/peers/client.py"))
+            .args(["127.0.0.1", &at.port().to_string(), &texts.len().to_string()])
+            .env("PYTHONPATH", here.join("../../target/python"))
+            .env("PYTHONIOENCODING", "utf-8")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
+    let mut input = client.0.stdin.take().unwrap();
+    input.write_all(texts.join("\n").as_bytes()).unwrap();
+    drop(input);
+    let mut lines = BufReader::new(client.0.stdout.take().unwrap()).lines();
+    let mut line = || lines.next().expect("smpplib ended").unwrap();
+    assert_eq!(line(), "bound");
+    // Workers share the messages, so they come in any order.
+    let mut came: Vec<String> = texts.iter().map(|_| take(&mut phone)).collect();
+    let mut sent = texts.clone();
+    came.sort();
+    sent.sort();
+    assert_eq!(came, sent);
+    for text in &texts {
+        // Its GSM alphabet is Latin-1 on this side, so only UCS-2 is compared.
+        let request = message(&phone, "4917", text, "text/plain;charset=utf-8");
+        phone.send(&request);
+        let received = line();
+        if !text.starts_with("Gr") {
+            assert_eq!(received, format!("received {text}"));
+        }
+        phone.expect("SIP/2.0 202");
+    }
+    let last = line();
+    let mut words = last.split(' ').skip(1);
+    assert!(words.next().is_some_and(|good| Some(good) == words.next()), "{last}");
+    drop(house);
+}
+
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn kannel_binds_and_messages_go_both_ways() {
+    let (house, mut phone, at) = stage();
+    let web = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (admin, boxes, sendsms) = (free_port(), free_port(), free_port());
+    let config = format!(
+        "group = core\nadmin-port = {admin}\nadmin-password = x\nsmsbox-port = {boxes}\nbox-allow-ip = 127.0.0.1\n\
+         log-level = 1\n\ngroup = smsc\nsmsc = smpp\nsmsc-id = house\nhost = 127.0.0.1\nport = {}\n\
+         transceiver-mode = 1\nsmsc-username = smpp\nsmsc-password = test\nsystem-type = VMA\n\
+         enquire-link-interval = 1\n\ngroup = smsbox\nbearerbox-host = 127.0.0.1\nsendsms-port = {sendsms}\n\
+         log-level = 1\n\ngroup = sendsms-user\nusername = u\npassword = p\nmax-messages = 10\nconcatenation = 1\n\n\
+         group = sms-service\nkeyword = default\ncatch-all = 1\nmax-messages = 0\n\
+         get-url = \"http://127.0.0.1:{}/?from=%p&to=%P&text=%b\"\n",
+        at.port(),
+        web.local_addr().unwrap().port(),
+    );
+    let file = house.dir.join("kannel.conf");
+    std::fs::write(&file, config).unwrap();
+    let start = |program: &str| {
+        let mut command = Command::new(program);
+        command.arg(&file).stdout(Stdio::null()).stderr(Stdio::null()).current_dir(&house.dir);
+        Killed(command.spawn().unwrap_or_else(|e| panic!("{program}: {e}")))
+    };
+    let _bearerbox = start("/usr/sbin/bearerbox");
+    wait_bound(&house, 1);
+    let _smsbox = start("/usr/sbin/smsbox");
+    for (word, length, coding) in [("Hello ", 20, 0), ("Hello ", 400, 0), ("Привет ", 200, 2)] {
+        let text: String = word.chars().cycle().take(length).collect();
+        let escaped: String = text.bytes().map(|b| format!("%{b:02X}")).collect();
+        let path = format!(
+            "/cgi-bin/sendsms?username=u&password=p&from=4917&to=4930&coding={coding}&charset=UTF-8&text={escaped}"
+        );
+        let answer = get(SocketAddr::from(([127, 0, 0, 1], sendsms)), &path);
+        assert!(answer.contains("Accepted"), "{answer}");
+        assert_eq!(take(&mut phone), text);
+    }
+    let request = message(&phone, "4917", "From the phone", "text/plain");
+    phone.send(&request);
+    phone.expect("SIP/2.0 202");
+    let (mut hook, _) = web.accept().unwrap();
+    let mut asked = [0; 4096];
+    let n = hook.read(&mut asked).unwrap();
+    let asked = String::from_utf8_lossy(&asked[..n]).into_owned();
+    assert!(asked.contains("from=49151") && asked.contains("text=From+the+phone"), "{asked}");
+    hook.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+    // It asks whether we are there once a second, and we answer.
+    std::thread::sleep(Duration::from_secs(2));
+    wait_bound(&house, 1);
+}
+
+/// A GET; tries for some seconds until somebody listens.
+fn get(to: SocketAddr, path: &str) -> String {
+    for _ in 0..100 {
+        let Ok(mut stream) = TcpStream::connect(to) else {
+            std::thread::sleep(Duration::from_millis(50));
+            continue;
+        };
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let request = format!("GET {path} HTTP/1.0\r\nHost: kannel\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        return answer;
+    }
+    panic!("nobody listens on {to}");
+}
