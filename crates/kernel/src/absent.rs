@@ -16,6 +16,37 @@ pub fn advice(name: &str) -> Option<String> {
     ))
 }
 
+/// What to do about a function that is in no module of the catalogue.
+pub fn function(name: &str) -> Option<String> {
+    FUNCTIONS.iter().find(|(f, _)| *f == name).map(|(_, text)| (*text).to_owned())
+}
+
+/// Functions of modules that are here, which are not.
+const FUNCTIONS: &[(&str, &str)] = &[
+    (
+        "acc_aaa_request",
+        "RADIUS and Diameter are not offered; `acc_db_request()` and `acc_evi_request()` are",
+    ),
+    (
+        "rest_init_client_tls",
+        "there are no TLS domains; the parameters ssl_capath, ssl_verifypeer and ssl_verifyhost of \
+                              rest_client hold for all calls",
+    ),
+    (
+        "set_dlg_sharing_tag",
+        "dialogs are not shared between servers; with db_mode another one goes on with them",
+    ),
+    ("sip_trace", "the module trace and `switchroom trace CALL-ID` show the time line of a call"),
+    ("socket_belongs_to_bond", "there are no bonds; `$socket_in` and `$socket_out` name sockets"),
+    ("t_anycast_replicate", "transactions are not shared between servers; `t_replicate()` copies a request"),
+    ("trace", "the module trace and `switchroom trace CALL-ID` show the time line of a call"),
+    ("trace_dialog", "the module trace and `switchroom trace CALL-ID` show the time line of a call"),
+    (
+        "uac_inc_cseq",
+        "`dlg_inc_cseq()` of the module dialog numbers requests higher, and replies get their own number back",
+    ),
+];
+
 /// Names of older releases, and today's.
 const RENAMED: &[(&str, &str)] = &[
     ("auth_diameter", "auth_aaa"),

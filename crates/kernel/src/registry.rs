@@ -264,6 +264,9 @@ impl ScriptNames for Registry {
         if let Some(m) = self.catalogue.iter().find(exports) {
             return Some(format!("it is in the module `{}`: write loadmodule \"{}.so\"", m.name, m.name));
         }
+        if let Some(advice) = crate::absent::function(name) {
+            return Some(advice);
+        }
         let all = self.catalogue.iter().flat_map(|m| m.functions.iter().map(|f| f.name));
         let near = switchroom_script::diag::nearest(name, all)?;
         let m = self.catalogue.iter().find(|m| m.functions.iter().any(|f| f.name == near))?;

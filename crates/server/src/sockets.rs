@@ -171,4 +171,16 @@ mod tests {
         assert_eq!(specs.len(), 3);
         assert_eq!(specs[0].tos, Some(8));
     }
+
+    #[test]
+    fn a_symbolic_tos_sets_what_it_says() {
+        let of = |text: &str| super::tos(Some(text)).unwrap();
+        assert_eq!((of("IPTOS_LOWDELAY"), of("IPTOS_THROUGHPUT")), (Some(0x10), Some(0x08)));
+        assert_eq!(
+            (of("IPTOS_RELIABILITY"), of("IPTOS_MINCOST"), of("184")),
+            (Some(0x04), Some(0x02), Some(184))
+        );
+        assert_eq!(of(""), None);
+        assert!(super::tos(Some("IPTOS_NONSENSE")).is_err() && super::tos(Some("256")).is_err());
+    }
 }

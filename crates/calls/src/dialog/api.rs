@@ -33,9 +33,13 @@ pub trait Follow {
     /// An answered dialog has ended.
     fn ended(&self, shard: &Rc<Shard>, dialog: &Ended);
     /// What the module needs to follow it after a restart; one module does.
-    fn save(&self) -> Option<String>;
+    fn save(&self) -> Option<String> {
+        None
+    }
     /// Itself, for its module.
-    fn as_any(&self) -> &dyn Any;
+    fn as_any(&self) -> Option<&dyn Any> {
+        None
+    }
 }
 
 /// A module's state: how it follows a dialog again, from what [`Follow::save`] gave.

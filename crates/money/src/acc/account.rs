@@ -63,8 +63,8 @@ impl Follow for WholeCall {
         Some(kept::save(self))
     }
 
-    fn as_any(&self) -> &dyn std::any::Any {
-        self
+    fn as_any(&self) -> Option<&dyn std::any::Any> {
+        Some(self)
     }
 
     fn ended(&self, shard: &Rc<Shard>, end: &Ended) {
@@ -103,7 +103,7 @@ struct OfDialog(Rc<Account>);
 /// Use the account of the call whose dialog the script looks at. False when that call is not accounted as a whole.
 pub fn load_of_dialog(ctx: &mut Ctx) -> bool {
     let followers = dialog::followers(ctx);
-    let Some(call) = followers.iter().find_map(|f| f.as_any().downcast_ref::<WholeCall>()) else {
+    let Some(call) = followers.iter().find_map(|f| f.as_any()?.downcast_ref::<WholeCall>()) else {
         return false;
     };
     let account = Account {

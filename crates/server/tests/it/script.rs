@@ -152,3 +152,44 @@ fn a_strict_router_behind_us_gets_its_own_uri_as_the_request_uri() {
     strict.reply(&bye, "200 OK");
     alice.expect_reply(200, &call);
 }
+
+#[test]
+fn via_handling_and_aliases_are_the_scripts() {
+    let routes = r#"
+route {
+    if (!is_myself("$rd")) { send_reply(403, "Not us"); exit; }
+    set_via_handling("force-rport,add-local-rport");
+    if ($rU == "on") { $du = "sip:127.0.0.1:" + $hdr(X-Port); t_relay(); exit; }
+    send_reply(200, "OK");
+}
+"#;
+    let house =
+        Setup::new(&[routes]).params("alias=udp:pbx.example.org:5060\nalias=\"office.example.org\"").start();
+    let next = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    next.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    // Its Via names a port at which nobody listens and asks for no rport.
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let port = next.local_addr().unwrap().port();
+    let send = |uri: &str, number: u32| {
+        let text = format!(
+            "OPTIONS {uri} SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bKvia{number}\r\nMax-Forwards: 9\r\n\
+             From: <sip:a@b>;tag=1\r\nTo: <{uri}>\r\nCall-ID: via{number}\r\nCSeq: 1 OPTIONS\r\nX-Port: {port}\r\n\
+             Content-Length: 0\r\n\r\n"
+        );
+        socket.send_to(text.as_bytes(), house.addr).unwrap();
+    };
+    let mut buffer = [0; 2000];
+    for (number, uri) in
+        ["sip:x@pbx.example.org", "sip:x@pbx.example.org:5060", "sip:x@office.example.org"].iter().enumerate()
+    {
+        send(uri, number as u32);
+        let n = socket.recv(&mut buffer).unwrap();
+        let reply = String::from_utf8_lossy(&buffer[..n]).into_owned();
+        assert!(reply.starts_with("SIP/2.0 200") && reply.contains(";rport="), "{uri}: {reply}");
+    }
+    send("sip:on@office.example.org", 10);
+    let n = next.recv(&mut buffer).unwrap();
+    let relayed = String::from_utf8_lossy(&buffer[..n]).into_owned();
+    assert!(header(&relayed, "Via").unwrap().contains(";rport"), "{relayed}");
+}

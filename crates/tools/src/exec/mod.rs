@@ -1,9 +1,9 @@
 //! Programs from the script, run by the shell on threads of their own. The script waits for their output without holding
 //! up other calls.
 //!
-//! Bounded: programs at a time, bytes of output that are kept, and (`time_to_kill`) time. The older functions
-//! `exec_msg()`, `exec_dset()`, `exec_avp()` and `exec_getenv()` are absent.
+//! Bounded: programs at a time, bytes of output that are kept, and (`time_to_kill`) time.
 
+mod older;
 mod program;
 
 use std::sync::Arc;
@@ -28,8 +28,32 @@ pub static MODULE: Module = Module {
         Param::int("time_to_kill", "0", "Seconds a program may run; 0 is for ever"),
         Param::int("setvars", "0", "1: programs see the message in SIP_... variables of their environment"),
     ],
-    functions: &[Function::new("exec", &["str,[str],[var],[var],[var]"], "RFOLSTV", exec, "Run a program")
-        .asynchronous()],
+    functions: &[
+        Function::new("exec", &["str,[str],[var],[var],[var]"], "RFOLSTV", exec, "Run a program")
+            .asynchronous(),
+        Function::new("exec_msg", &["str"], "RFOLTV", older::message, "Older scripts: exec(command, $mb)"),
+        Function::new(
+            "exec_dset",
+            &["str"],
+            "RF",
+            older::destinations,
+            "Older scripts: a program gives the destinations",
+        ),
+        Function::new(
+            "exec_avp",
+            &["str,[str~]"],
+            "RFOLSTV",
+            older::avps,
+            "Older scripts: exec(command, , $avp(x))",
+        ),
+        Function::new(
+            "exec_getenv",
+            &["str,[var]"],
+            "RFOLSTV",
+            older::environment,
+            "Older scripts: $env(name)",
+        ),
+    ],
     open: |o| {
         let seconds =
             u64::try_from(o.int("time_to_kill")).map_err(|_| "time_to_kill must not be negative")?;

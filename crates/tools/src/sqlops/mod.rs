@@ -88,6 +88,13 @@ pub static MODULE: Module = Module {
             .formerly(&["avp_db_delete"]),
         Function::new("is_avp_set", &["str~"], "*", plain::is_set, "Older scripts: `$avp(x) != NULL`"),
         Function::new("avp_delete", &["str~"], "*", plain::delete, "Older scripts: `$avp(x) = NULL`"),
+        Function::new(
+            "avp_insert",
+            &["str~,str,[int]"],
+            "*",
+            plain::insert,
+            "Older scripts: a value in the midst of those of an AVP",
+        ),
         Function::new("avp_copy", &["str~,str~"], "*", plain::copy, "Older scripts: `$avp(y) = $avp(x)`"),
         Function::new(
             "avp_check",

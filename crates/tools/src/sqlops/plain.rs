@@ -133,6 +133,24 @@ pub(super) fn delete(c: &mut Call<'_>) -> Flow {
     )
 }
 
+/// `avp_insert("$avp(x)", value[, index])`: the value gets that index, those from there on one more; without so many
+/// values it is the last.
+pub(super) fn insert(c: &mut Call<'_>) -> Flow {
+    let (name, value, index) = (c.text(0), c.str(1).cloned(), c.int(2).unwrap_or(0));
+    flow("avp_insert", inserted(c.ctx, &name, value.unwrap_or_default(), index))
+}
+
+fn inserted(ctx: &mut Ctx, name: &str, value: Bytes, index: i64) -> Done {
+    let index = usize::try_from(index).map_err(|_| format!("index {index} is below 0"))?;
+    let name = avp(ctx, name)?;
+    let mut all = values(ctx, name, true);
+    all.insert(index.min(all.len()), Value::Str(Bytes::copy_from_slice(&value)));
+    ctx.avps.remove_all(name);
+    // The oldest first, so that the order stays.
+    all.into_iter().rev().for_each(|v| ctx.avps.push(name, v));
+    Ok(true)
+}
+
 /// `avp_copy("$avp(from)", "$avp(to)[/flags]")`
 pub(super) fn copy(c: &mut Call<'_>) -> Flow {
     let (from, to) = (c.text(0), c.text(1));

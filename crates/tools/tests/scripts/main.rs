@@ -163,6 +163,23 @@ fn a_program_gives_lines() {
     assert_eq!(house.ask(1), "for bob|ba|bad|1");
 }
 
+#[test]
+fn the_functions_of_older_scripts_run_programs_too() {
+    let route = r#"
+        exec_avp("echo one; echo two; echo three", "$avp(first) $avp(second)");
+        exec_getenv("PATH", $avp(path));
+        if (!exec_getenv("NO_SUCH_VARIABLE")) { $var(none) = "none"; }
+        $ru = "sip:it's'; echo sip:evil@192.0.2.9 #@192.0.2.1";
+        exec_dset("printf 'sip:new@192.0.2.1\\nno uri at all\\nsip:other@192.0.2.2\\n'; true");
+        $avp(list) = "c"; $avp(list) = "a";
+        avp_insert("$avp(list)", "b", 1);
+        exec_msg("cat > /dev/null");
+        $var(rc) = $rc;"#;
+    let x = "$avp(first) $avp(second) $avp(3) $var(none) $ru $(branch(uri)[0]) $(avp(list)[*]) $var(rc)";
+    let house = house("loadmodule \"exec.so\"\nloadmodule \"avpops.so\"", route, x, no_database);
+    assert_eq!(house.ask(1), "one two three none sip:new@192.0.2.1 sip:other@192.0.2.2 a,b,c 1");
+}
+
 /// One dialplan, and bob in the group of those who may call abroad.
 fn numbers(sql: &str, args: &[SqlValue]) -> Result<Vec<Vec<SqlValue>>, StoreError> {
     let (int, text) = (SqlValue::Int, |s: &str| SqlValue::from(s));
