@@ -6,6 +6,7 @@
 
 mod clock;
 mod database;
+pub mod pages;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

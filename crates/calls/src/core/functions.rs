@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use switchroom_kernel::Kernel;
 use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, Leaving, TRUE, Target, wait};
 use switchroom_kernel::module::Function;
 use switchroom_kernel::names::FlagKind;
@@ -574,7 +575,12 @@ fn force_send_socket(c: &mut Call<'_>) -> Flow {
 
 /// A listening socket by `[proto:]host[:port]` or tag.
 pub fn find_socket(ctx: &Ctx, name: &str) -> Option<SocketId> {
-    let sockets = ctx.shard.kernel.sockets();
+    socket_named(&ctx.shard.kernel, name)
+}
+
+/// The same without a message.
+pub fn socket_named(kernel: &Kernel, name: &str) -> Option<SocketId> {
+    let sockets = kernel.sockets();
     if let Some(s) = sockets.iter().find(|s| s.tag.as_deref() == Some(name)) {
         return Some(s.id);
     }

@@ -18,7 +18,7 @@ use super::{replies, step, waiting};
 use crate::core::events::dummy;
 use crate::core::send;
 
-pub use super::local::{OnFinal, Request, ack, request};
+pub use super::local::{OnAgain, OnFinal, Request, ack, invite, request};
 pub use super::state::{TxEvent, Watch};
 
 /// Answer the request of the transaction in `ctx`. A final reply cancels the branches that are still open. False when it

@@ -84,6 +84,7 @@ pub(super) fn make(ctx: &mut Ctx) -> Made {
         local_last: false,
         local_any: false,
         on_final: None,
+        on_again: None,
         notes: Default::default(),
     };
     let nonce = part.random() as u32;

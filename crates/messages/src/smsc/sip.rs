@@ -5,11 +5,13 @@ use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+use switchroom_calls::core::send::first_path_uri;
 use switchroom_calls::tm::api::{Request, request};
 use switchroom_kernel::Kernel;
 use switchroom_kernel::events::{Event, Subscriber};
-use switchroom_users::usrloc::contact::Field;
-use switchroom_users::usrloc::{Location, api};
+use switchroom_users::usrloc::contact::{Contact, Field};
+use switchroom_users::usrloc::table::Table;
+use switchroom_users::usrloc::{Location, api, shared};
 use switchroom_wire::smpp::Status;
 
 use super::centre::{Centre, Outcome, Outlet, text};
@@ -32,48 +34,53 @@ impl SipUser {
         SipUser { kernel: Arc::downgrade(kernel), aor: aor.to_owned() }
     }
 
-    /// The request without its body, towards the contact that is preferred.
-    fn towards(&self, kernel: &Kernel) -> Option<Request> {
+    /// Where the user is registered, and under which key.
+    fn place<'a>(&'a self, kernel: &Kernel) -> Option<(Arc<Table>, &'a [u8])> {
         let location = kernel.find::<Location>()?;
         let table = api::find(location, "location")?;
-        let key = if location.use_domain { &self.aor } else { self.aor.split('@').next()? };
-        let now = kernel.unix();
-        table.read(key.as_bytes(), |record| {
-            let contact = record?.contacts.iter().find(|c| c.is_live(now))?;
-            let some = |field| Some(contact.text(field)).filter(|t| !t.is_empty());
-            let path = some(Field::Path);
-            let mut headers = Vec::new();
-            if let Some(path) = path {
-                headers.extend_from_slice(b"Route: ");
-                headers.extend_from_slice(path);
-                headers.extend_from_slice(b"\r\n");
-            }
-            let first = path.and_then(|p| {
-                let begin = p.iter().position(|b| *b == b'<')? + 1;
-                let length = p[begin..].iter().position(|b| *b == b'>')?;
-                Some(&p[begin..begin + length])
-            });
-            Some(Request {
-                method: Bytes::from_static(b"MESSAGE"),
-                ruri: Bytes::copy_from_slice(contact.uri()),
-                next_hop: first.or(some(Field::Received)).map(Bytes::copy_from_slice),
-                headers: headers.into(),
-                socket: contact.socket,
-                ..Request::default()
-            })
-        })
+        let key = if location.use_domain { &*self.aor } else { self.aor.split('@').next()? };
+        Some((table, key.as_bytes()))
     }
+
+    /// The request without its body, towards the contact that is preferred.
+    fn towards(&self, kernel: &Kernel) -> Option<Request> {
+        let (table, key) = self.place(kernel)?;
+        let now = kernel.unix();
+        table.read(key, |record| to_first(&record?.contacts, now))
+    }
+}
+
+fn to_first(contacts: &[Contact], now: u64) -> Option<Request> {
+    let contact = contacts.iter().find(|c| c.is_live(now))?;
+    let some = |field| Some(contact.text(field)).filter(|t| !t.is_empty());
+    let path = some(Field::Path);
+    let mut headers = Vec::new();
+    if let Some(path) = path {
+        headers.extend_from_slice(b"Route: ");
+        headers.extend_from_slice(path);
+        headers.extend_from_slice(b"\r\n");
+    }
+    let first = path.and_then(first_path_uri);
+    Some(Request {
+        method: Bytes::from_static(b"MESSAGE"),
+        ruri: Bytes::copy_from_slice(contact.uri()),
+        next_hop: first.or(some(Field::Received)).map(Bytes::copy_from_slice),
+        headers: headers.into(),
+        socket: contact.socket,
+        ..Request::default()
+    })
 }
 
 impl Outlet for SipUser {
     fn room(&self) -> usize {
-        let there = self.kernel.upgrade().is_some_and(|k| self.towards(&k).is_some());
-        if there { AT_ONCE } else { 0 }
+        let Some(kernel) = self.kernel.upgrade() else { return 0 };
+        // Where only the database knows who is there, sending finds out.
+        let asks = kernel.find::<Location>().is_some_and(Location::is_shared);
+        if asks || self.towards(&kernel).is_some() { AT_ONCE } else { 0 }
     }
 
     fn send(&self, centre: &Arc<Centre>, message: &Message) -> bool {
         let Some(kernel) = self.kernel.upgrade() else { return false };
-        let Some(mut made) = self.towards(&kernel) else { return false };
         let domain = self.aor.split_once('@').map_or("localhost", |(_, d)| d);
         let uri = |user: &[u8]| {
             let mut uri = b"<sip:".to_vec();
@@ -83,28 +90,50 @@ impl Outlet for SipUser {
             uri.push(b'>');
             Bytes::from(uri)
         };
-        made.from = uri(&message.source.addr);
-        made.to = uri(&message.destination.addr);
         let kind = Bytes::from_static(b"text/plain;charset=utf-8");
-        made.body = Some((kind, text(&message.content).into()));
+        let about = Request {
+            from: uri(&message.source.addr),
+            to: uri(&message.destination.addr),
+            body: Some((kind, text(&message.content).into())),
+            ..Request::default()
+        };
+        let made = move |way: Request| Request { from: about.from, to: about.to, body: about.body, ..way };
         let (centre, id) = (centre.clone(), message.id);
-        let worker = (id % kernel.workers.max(1) as u64) as usize;
-        kernel.on_worker(worker, move |shard| {
-            let told = Cell::new(false);
-            let done = move |code: u16| {
-                if told.replace(true) {
-                    return;
-                }
-                let outcome = match Verdict::of_reply(code) {
-                    Verdict::Taken => Outcome::Delivered,
-                    Verdict::Later => Outcome::Temporary(Status::RX_T_APPN),
-                    Verdict::Never | Verdict::Status(_) => Outcome::Permanent(Status::RX_R_APPN),
-                };
-                centre.outcome(id, outcome);
-            };
-            request(shard, made, Rc::new(move |_, code, _| done(code)));
-        })
+        if !kernel.find::<Location>().is_some_and(Location::is_shared) {
+            return self.towards(&kernel).is_some_and(|way| leave(&kernel, centre, id, made(way)));
+        }
+        let Some((table, key)) = self.place(&kernel) else { return false };
+        let (house, key) = (kernel.clone(), key.to_vec());
+        kernel.drivers.spawn.spawn(Box::pin(async move {
+            let found = shared::contacts(&house, &table, &key).await;
+            let way = found.ok().and_then(|list| to_first(&list, house.unix()));
+            let sent = way.is_some_and(|way| leave(&house, centre.clone(), id, made(way)));
+            if !sent {
+                centre.outcome(id, Outcome::Temporary(Status::RX_T_APPN));
+            }
+        }));
+        true
     }
+}
+
+/// Let a worker send it; what comes back is the message's outcome.
+fn leave(kernel: &Arc<Kernel>, centre: Arc<Centre>, id: u64, made: Request) -> bool {
+    let worker = (id % kernel.workers.max(1) as u64) as usize;
+    kernel.on_worker(worker, move |shard| {
+        let told = Cell::new(false);
+        let done = move |code: u16| {
+            if told.replace(true) {
+                return;
+            }
+            let outcome = match Verdict::of_reply(code) {
+                Verdict::Taken => Outcome::Delivered,
+                Verdict::Later => Outcome::Temporary(Status::RX_T_APPN),
+                Verdict::Never | Verdict::Status(_) => Outcome::Permanent(Status::RX_R_APPN),
+            };
+            centre.outcome(id, outcome);
+        };
+        request(shard, made, Rc::new(move |_, code, _| done(code)));
+    })
 }
 
 /// Hears who registers, so that what waits for them leaves at once.
