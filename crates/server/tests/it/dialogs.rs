@@ -351,3 +351,95 @@ route[answered] {
     alice.expect("BYE");
     bob.expect("BYE");
 }
+
+/// Scripts of other calls change a dialog; of several, some run on the other worker.
+#[test]
+fn a_loaded_dialog_of_another_worker_is_changed_there() {
+    const SCRIPT: &str = r#"
+route[call] {
+    if (is_method("MESSAGE")) {
+        $var(done) = 0;
+        if (load_dialog_ctx($hdr(X-Call), "callid")) {
+            $DLG_timeout = 500;
+            $DLG_del_delay = 7;
+            $dlg_val($hdr(X-Name)) = "set";
+            if (set_dlg_profile("group", $hdr(X-Name)) && is_in_profile("group", $hdr(X-Name))) $var(done) = $var(done) + 1;
+            if ($hdr(X-Leave) != NULL && unset_dlg_profile("group", $hdr(X-Leave))) $var(done) = $var(done) + 1;
+            dlg_on_hangup("ended");
+            reset_dlg_flag("TURNED");
+            if (test_and_set_dlg_flag("TURNED", 0) && is_dlg_flag_set("TURNED")) $var(done) = $var(done) + 1;
+            if (dlg_send_sequential("INFO", "callee", "for $hdr(X-Name)", "text/plain")) $var(done) = $var(done) + 1;
+            if ($DLG_timeout > 400) $var(done) = $var(done) + 1;
+            unload_dialog_ctx();
+        }
+        append_to_reply("X-Done: $var(done)\r\n");
+        send_reply(200, "OK");
+        exit;
+    }
+    create_dialog();
+    record_route();
+    if (!lookup("location")) { t_newtran(); t_reply(404, "Not Found"); exit; }
+    route(relay);
+}
+route[ended] { xlog("L_NOTICE", "ended with $dlg_val(m0) $dlg_val(m5)\n"); }
+"#;
+    let house = Setup::new(&[PROXY, OPEN_REGISTER, SCRIPT])
+        .params("loadmodule \"dialog.so\"\nmodparam(\"dialog\", \"profiles_with_value\", \"group\")")
+        .start();
+    let (mut alice, mut bob) = (Ua::new("alice", house.addr), Ua::new("bob", house.addr));
+    bob.register_here("");
+    let (call, _) = alice.invite("bob", "");
+    let asked = bob.expect("INVITE");
+    bob.reply(&asked, "200 OK");
+    let done = alice.expect_reply(200, &call);
+    alice.in_dialog("ACK", &call, &done);
+    bob.expect("ACK");
+    for number in 0..6 {
+        let leave = if number > 0 { format!("X-Leave: m{}\r\n", number - 1) } else { String::new() };
+        let message = Call::new("alice", "bob");
+        let more = format!("X-Call: {}\r\nX-Name: m{number}\r\n{leave}", call.id);
+        let text = alice.request("MESSAGE", "sip:bob@127.0.0.1", &message, &more);
+        alice.send(&text);
+        let answer = alice.expect_reply(200, &message);
+        let wanted = if number > 0 { "5" } else { "4" };
+        assert_eq!(header(&answer, "X-Done"), Some(wanted), "message {number}: {answer}");
+        let info = bob.expect("INFO");
+        assert!(info.ends_with(&format!("for m{number}")), "{info}");
+        bob.reply(&info, "200 OK");
+    }
+    let listed = house.mi_json(&["dlg_list_ctx"]);
+    let context = &listed["Dialogs"][0]["context"];
+    assert_eq!(context["profiles"].as_array().unwrap().len(), 1, "{listed}");
+    assert_eq!(context["profiles"][0]["group"], "m5");
+    assert_eq!(context["values"].as_array().unwrap().len(), 6, "{listed}");
+    let size = house.mi_json(&["profile_get_size", "group"]);
+    assert!(size.to_string().contains('1'), "{size}");
+    alice.in_dialog("BYE", &call, &done);
+    let bye = bob.expect("BYE");
+    bob.reply(&bye, "200 OK");
+    house.expect_log("ended with set set");
+}
+
+#[test]
+fn a_2xx_that_comes_again_to_an_invite_of_ours_is_acknowledged_again() {
+    let house = Setup::new(&[PROXY, OPEN_REGISTER, CALL])
+        .params("loadmodule \"dialog.so\"\nmodparam(\"dialog\", \"profiles_with_value\", \"caller\")")
+        .start();
+    let (mut alice, mut bob) = (Ua::new("alice", house.addr), Ua::new("bob", house.addr));
+    bob.register_here("");
+    let (call, _) = answered(&mut alice, &mut bob);
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| house.mi_json(&["dialog:send_sequential", &call.id, "callee", "INVITE"]));
+        let invite = bob.expect("INVITE");
+        bob.reply(&invite, "200 OK");
+        let first = bob.expect("ACK");
+        assert_eq!(asked.join().unwrap()["Code"], 200);
+        // Its ACK was lost.
+        for _ in 0..2 {
+            bob.reply(&invite, "200 OK");
+            let again = bob.expect("ACK");
+            assert_eq!((cseq(&again), header(&again, "To")), (cseq(&first), header(&first, "To")));
+        }
+    });
+    assert!(bob.peer.is_quiet(Duration::from_millis(200)));
+}

@@ -201,9 +201,22 @@ fn wrong_parameters_of_pings_are_told_at_start() {
              modparam(\"nathelper\", \"natping_interval\", 5)\n{line}\nroute {{ exit; }}\n"
         );
         std::fs::write(&file, text).unwrap();
-        let run =
-            std::process::Command::new(crate::support::PROGRAM).args(["run", "-f"]).arg(&file).output().unwrap();
+        let run = std::process::Command::new(crate::support::PROGRAM)
+            .args(["run", "-f"])
+            .arg(&file)
+            .output()
+            .unwrap();
         let said = String::from_utf8_lossy(&run.stderr).into_owned() + &String::from_utf8_lossy(&run.stdout);
         assert!(!run.status.success() && said.contains(told), "{said}");
     }
+}
+
+#[test]
+fn a_source_of_pings_that_is_no_socket_is_told_and_the_own_socket_used() {
+    let house = house("modparam(\"nathelper\", \"natping_socket\", \"192.0.2.9:5060\")");
+    house.expect_log("natping_socket \"192.0.2.9:5060\" is no socket of this server");
+    let mut phone = Ua::new("phone", house.addr);
+    register(&mut phone, "", "");
+    phone.expect("\0\0\0\0");
+    assert_eq!(phone.peer.last_sender(), Some(house.addr));
 }
