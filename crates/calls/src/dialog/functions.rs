@@ -159,6 +159,7 @@ fn wishes(text: &str) -> Result<Wishes, String> {
             "reinvite-ping-callee" => w.reinvite_ping[CALLEE] = true,
             "bye-on-timeout" => w.bye_on_timeout = true,
             "end-on-race-condition" => w.end_on_race = true,
+            "auto-prack" => w.auto_prack = true,
             letters => {
                 for letter in letters.chars() {
                     match letter {
@@ -171,7 +172,7 @@ fn wishes(text: &str) -> Result<Wishes, String> {
                         _ => {
                             return Err(format!(
                                 "\"{word}\" is no flag; there are options-ping-caller, options-ping-callee, \
-                                 reinvite-ping-caller, reinvite-ping-callee, bye-on-timeout, end-on-race-condition"
+                                 reinvite-ping-caller, reinvite-ping-callee, bye-on-timeout, end-on-race-condition, auto-prack"
                             ));
                         }
                     }

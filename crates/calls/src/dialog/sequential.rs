@@ -53,7 +53,12 @@ fn build(
     body: Option<(Bytes, Bytes)>,
     headers: &[u8],
 ) -> Option<Request> {
-    if !matches!(d.state, State::ConfirmedNoAck | State::Confirmed) || d.legs[to].contact.is_empty() {
+    // Before the answer there is one request to be made: the acknowledgement of a provisional reply (RFC 3262 §4).
+    let lives = match method {
+        b"PRACK" => d.state < State::Deleted,
+        _ => matches!(d.state, State::ConfirmedNoAck | State::Confirmed),
+    };
+    if !lives || d.legs[to].contact.is_empty() {
         return None;
     }
     let from = &mut d.legs[1 - to];
@@ -148,7 +153,7 @@ impl Receipt {
     }
 }
 
-fn make(
+pub(super) fn make(
     shard: &Shard,
     id: u64,
     to: usize,

@@ -513,6 +513,7 @@ fn thaw(d: KeptDialog, worker: usize, usual: Usual) -> Dialog {
         profiles: d.profiles,
         bye_on_timeout: d.bye_on_timeout,
         end_on_race: false,
+        pracked: None,
         options_ping: Ping { to: d.pings[0], every: every[0], ..Ping::default() },
         reinvite_ping: Ping { to: d.pings[1], every: every[1], ..Ping::default() },
         next_ping: None,

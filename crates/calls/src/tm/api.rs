@@ -38,6 +38,12 @@ pub fn reply(ctx: &mut Ctx, code: u16, reason: &[u8], headers: &[u8], body: Opti
     true
 }
 
+/// The same for a transaction at hand by its handle.
+pub fn reply_to(shard: &Rc<Shard>, tx: TxHandle, code: u16, reason: &[u8]) -> bool {
+    let ctx = replies::context(shard, id(tx), RouteType::Request);
+    ctx.is_some_and(|mut ctx| reply(&mut ctx, code, reason, &[], None))
+}
+
 /// The To-tag of our replies in this transaction.
 pub fn local_tag(ctx: &Ctx) -> Option<Bytes> {
     let tx = ctx.tx.map(id)?;

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use switchroom_engine::proxy::{self, NewBranch};
+use switchroom_engine::transaction::Timing;
 use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, LateEdit, Received, TRUE, Target};
 use switchroom_kernel::ports::net::SocketId;
 use switchroom_kernel::run::run_route;
@@ -49,6 +50,8 @@ pub struct Request {
     pub cseq: Option<u32>,
     /// Put into an AVP for the local_route: name and value.
     pub avp: Option<(u32, Value)>,
+    /// Milliseconds that an answer may take; `fr_timeout` when missing.
+    pub timeout: Option<u32>,
 }
 
 /// Called with the final code and, when one was received, the reply.
@@ -190,7 +193,7 @@ fn send_to(shard: &Rc<Shard>, r: Request, mut hops: Hops, told: Told) {
     if let Some((name, value)) = r.avp {
         ctx.avps.push(name, value);
     }
-    let sending = Sending { hop, more: hops, socket, told };
+    let sending = Sending { hop, more: hops, socket, told, timeout: r.timeout };
     let program = shard.kernel.program.load_full();
     match program.find(RouteType::Local, None) {
         Some(route) => {
@@ -207,6 +210,7 @@ struct Sending {
     more: Hops,
     socket: SocketId,
     told: Told,
+    timeout: Option<u32>,
 }
 
 /// The local_route has ended.
@@ -219,13 +223,13 @@ fn local_routed(mut ctx: Box<Ctx>, _: Outcome) {
 }
 
 fn start(mut ctx: Box<Ctx>, sending: Sending) {
-    let Sending { hop, more, socket, told } = sending;
+    let Sending { hop, more, socket, told, timeout } = sending;
     let shard = &ctx.shard.clone();
     let tm = shard.kernel.state::<Tm>();
     let part = shard.part::<Transactions>();
     let invite = ctx.msg.method() == switchroom_wire::sip::Method::Invite;
     let settings = proxy::Settings {
-        timing: tm.timing,
+        timing: Timing { fr: timeout.unwrap_or(tm.timing.fr), ..tm.timing },
         invite,
         local: true,
         reliable: hop.proto.reliable(),
@@ -447,6 +451,7 @@ impl Copy {
                 more: hops,
                 socket,
                 told: Told { on_final: Rc::new(|_, _, _| {}), on_again: None },
+                timeout: None,
             },
         );
     }

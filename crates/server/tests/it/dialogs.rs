@@ -443,3 +443,76 @@ fn a_2xx_that_comes_again_to_an_invite_of_ours_is_acknowledged_again() {
     });
     assert!(bob.peer.is_quiet(Duration::from_millis(200)));
 }
+
+const PRACK: &str = r#"
+route[call] {
+    create_dialog("auto-prack");
+    record_route();
+    if (!lookup("location")) { t_newtran(); t_reply(404, "Not Found"); exit; }
+    route(relay);
+}
+"#;
+
+fn pracking(more: &str) -> (House, Ua, Ua) {
+    let house = Setup::new(&[PROXY, OPEN_REGISTER, PRACK])
+        .params(&format!("loadmodule \"dialog.so\"\n{more}"))
+        .start();
+    let alice = Ua::new("alice", house.addr);
+    let mut bob = Ua::new("bob", house.addr);
+    bob.register_here("");
+    (house, alice, bob)
+}
+
+#[test]
+fn reliable_provisional_replies_are_acknowledged_for_the_caller() {
+    let (_house, mut alice, mut bob) = pracking("");
+    let (call, _) = alice.invite("bob", "");
+    let asked = bob.expect("INVITE");
+    bob.reply(&asked, "180 Ringing");
+    alice.expect_reply(180, &call);
+    assert!(bob.peer.is_quiet(Duration::from_millis(100)), "a reply without RSeq is not acknowledged");
+    bob.reply(&asked, "183 Session Progress\r\nRequire: 100rel\r\nRSeq: 776655");
+    alice.expect_reply(183, &call);
+    let prack = bob.expect("PRACK");
+    assert_eq!(header(&prack, "RAck"), Some(&*format!("776655 {} INVITE", cseq(&asked))));
+    assert_eq!(cseq(&prack), cseq(&asked) + 1);
+    assert_eq!(header(&prack, "From"), header(&asked, "From"));
+    assert!(header(&prack, "To").unwrap().contains(";tag=tbob"), "{prack}");
+    // The reply comes again before the PRACK was seen.
+    bob.reply(&asked, "183 Session Progress\r\nRequire: 100rel\r\nRSeq: 776655");
+    bob.reply(&prack, "200 OK");
+    bob.reply(&asked, "180 Ringing\r\nRequire: 100rel\r\nRSeq: 776656");
+    let second = bob.expect("PRACK");
+    assert_eq!(header(&second, "RAck"), Some(&*format!("776656 {} INVITE", cseq(&asked))));
+    bob.reply(&second, "200 OK");
+    bob.reply(&asked, "200 OK");
+    let done = alice.expect_reply(200, &call);
+    alice.in_dialog("ACK", &call, &done);
+    assert_eq!(cseq(&bob.expect("ACK")), cseq(&asked));
+    // What the caller sends later is numbered above our requests.
+    alice.in_dialog("BYE", &call, &done);
+    let bye = bob.expect("BYE");
+    assert!(cseq(&bye) > cseq(&second), "{bye}");
+}
+
+#[test]
+fn a_prack_that_fails_ends_the_call_when_that_is_wanted() {
+    let lines = "modparam(\"dialog\", \"auto_prack_hangup_on_failure\", 1)\n\
+                 modparam(\"dialog\", \"auto_prack_fr_timeout\", 1)";
+    let (_house, mut alice, mut bob) = pracking(lines);
+    for answer in [true, false] {
+        let (call, invite) = alice.invite("bob", "");
+        let asked = bob.expect("INVITE");
+        bob.reply(&asked, "183 Session Progress\r\nRequire: 100rel\r\nRSeq: 1");
+        let prack = bob.expect("PRACK");
+        if answer {
+            bob.reply(&prack, "481 Call/Transaction Does Not Exist");
+        }
+        let failed = alice.expect_reply(502, &call);
+        alice.ack_failure(&invite, &failed);
+        let cancel = bob.expect("CANCEL");
+        bob.reply(&cancel, "200 OK");
+        bob.reply(&asked, "487 Request Terminated");
+        bob.expect("ACK");
+    }
+}
