@@ -138,3 +138,12 @@ fn tempdir() -> std::path::PathBuf {
     std::fs::create_dir_all(&dir).unwrap();
     dir
 }
+
+#[test]
+fn several_statistics_are_asked_for_at_once() {
+    let house = Setup::new(&[PROXY, OPEN_REGISTER, OPEN_CALL]).start();
+    let both = house.mi_json(&["get_statistics", "rcv_requests", "core:rcv_replies"]);
+    assert_eq!(both.as_object().unwrap().len(), 2, "{both}");
+    assert!(both["core:rcv_replies"].is_i64(), "{both}");
+    assert!(house.mi_json(&["list_statistics", "core:", "tm:"]).as_object().unwrap().len() > 20);
+}
