@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json, json};
 
+use crate::absent;
 use crate::kernel::Kernel;
 use crate::module::{Command, CommandCall, CommandError, CommandResult};
 
 /// Run a command by name. `params` is an object, an array (positional), or null.
 pub async fn run(kernel: &Arc<Kernel>, name: &str, params: Json) -> CommandResult {
     let Some(command) = kernel.registry.command(name) else {
-        return Err(CommandError::new(-32601, format!("no command `{name}`; `which` lists them")));
+        let advice = absent::command(name).unwrap_or("`which` lists them");
+        return Err(CommandError::new(-32601, format!("no command `{name}`; {advice}")));
     };
     let args = arguments(command, params)?;
     (command.run)(CommandCall { kernel: kernel.clone(), args }).await
