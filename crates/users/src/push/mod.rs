@@ -289,13 +289,20 @@ struct EndsWith {
 }
 
 impl EndsWith {
-    /// Whether the device has registered since; then it knows from SIP how the request went.
-    fn is_awake(&self, kernel: &Kernel) -> bool {
-        let Some(table) = api::find(kernel.state::<Location>(), &self.job.table) else { return false };
-        table.read(&self.job.aor, |r| {
-            let mut contacts = r.map_or(&[][..], |r| &r.contacts[..]).iter();
-            contacts.any(|c| c.modified >= self.at && Device::of(c.uri()).as_ref() == Some(&self.job.device))
-        })
+    /// Take the push back, unless the device has registered since: then it knows from SIP how the request went.
+    fn take_back(&self, kernel: &Arc<Kernel>, reason: &str) {
+        let location = kernel.state::<Location>();
+        let job = Job { reason: reason.into(), ..self.job.clone() };
+        let Some(table) = api::find(location, &job.table) else { return };
+        let (house, at) = (kernel.clone(), self.at);
+        let work = async move {
+            let found = shared::contacts(&house, &table, &job.aor).await;
+            let awake = |c: &Contact| c.modified >= at && Device::of(c.uri()).as_ref() == Some(&job.device);
+            if !found.is_ok_and(|list| list.iter().any(awake)) {
+                house.state::<Arc<Pushes>>().cancel(&house, job);
+            }
+        };
+        kernel.drivers.spawn.spawn(Box::pin(work));
     }
 }
 
@@ -307,10 +314,8 @@ impl tm::Watch for EndsWith {
             tm::TxEvent::Cancelled => "cancelled",
             _ => return,
         };
-        let kernel = &ctx.shard.kernel;
-        if !self.done.replace(true) && !self.is_awake(kernel) {
-            let job = Job { reason: reason.into(), ..self.job.clone() };
-            kernel.state::<Arc<Pushes>>().cancel(kernel, job);
+        if !self.done.replace(true) {
+            self.take_back(&ctx.shard.kernel, reason);
         }
     }
 }

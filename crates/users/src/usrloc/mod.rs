@@ -252,6 +252,10 @@ fn live(kernel: &Arc<Kernel>) {
             }
         }
     }
+    if location.is_shared() {
+        let house = kernel.clone();
+        kernel.drivers.spawn.spawn(Box::pin(async move { shared::note_sleepers(&house).await }));
+    }
     kernel.every(Duration::from_secs(1), |kernel| async move {
         kernel.state::<Location>().sleepers.tick(&kernel, kernel.unix()).await;
     });

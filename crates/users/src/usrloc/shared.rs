@@ -11,7 +11,7 @@ use switchroom_kernel::ports::net::BoxFuture;
 use switchroom_kernel::ports::store::{Query, StoreError};
 
 use super::api::{self, Changed};
-use super::contact::Contact;
+use super::contact::{Contact, PUSH};
 use super::events::Change;
 use super::table::{Contacts, Table, order};
 use super::{Location, store};
@@ -127,7 +127,31 @@ pub fn page(kernel: &Arc<Kernel>, table: &Table, after: u64, limit: usize) -> Op
 /// Contacts on their way, with their addresses of record.
 pub type Rows = BoxFuture<Result<Vec<(Vec<u8>, Contact)>, StoreError>>;
 
-/// Statements for rows whose time is over, with the events of each row that was really deleted here.
+/// Note the contacts of this server that are woken by push, as a load of the table does where memory has them.
+pub(super) async fn note_sleepers(kernel: &Arc<Kernel>) {
+    let location = kernel.state::<Location>();
+    for table in api::tables(location) {
+        let mut after = 0;
+        while let Some(rows) = page(kernel, &table, after, SWEEP) {
+            let rows = match rows.await {
+                Ok(rows) => rows,
+                Err(e) => {
+                    tracing::error!("push contacts of \"{}\" could not be read: {e}", table.name);
+                    return;
+                }
+            };
+            for (aor, c) in rows.iter().filter(|(_, c)| c.flags & PUSH != 0) {
+                location.sleepers.note(c.id, &table, aor, c.expires);
+            }
+            match rows.last().filter(|_| rows.len() == SWEEP) {
+                Some((_, last)) => after = last.id,
+                None => break,
+            }
+        }
+    }
+}
+
+/// Delete the rows whose time is over, and tell of each that was really deleted here.
 pub(super) async fn sweep(kernel: &Arc<Kernel>) {
     let location = kernel.state::<Location>();
     let Some(db) = &location.store else { return };
