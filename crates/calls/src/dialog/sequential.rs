@@ -71,7 +71,7 @@ fn build(
         lines.extend_from_slice(r);
         lines.extend_from_slice(b"\r\n");
     }
-    if matches!(method, b"INVITE" | b"UPDATE" | b"ACK") {
+    if matches!(method, b"INVITE" | b"UPDATE" | b"ACK" | b"SUBSCRIBE") {
         lines.extend_from_slice(b"Contact: <");
         lines.extend_from_slice(&from.contact);
         lines.extend_from_slice(b">\r\n");

@@ -516,3 +516,84 @@ fn a_prack_that_fails_ends_the_call_when_that_is_wanted() {
         bob.expect("ACK");
     }
 }
+
+#[test]
+fn keys_come_by_kpml_from_a_phone_that_was_asked() {
+    const SCRIPT: &str = r#"
+route[call] {
+    create_dialog();
+    dlg_on_answer("answered");
+    record_route();
+    if (!lookup("location")) { t_newtran(); t_reply(404, "Not Found"); exit; }
+    route(relay);
+}
+route[answered] {
+    if (dtmf_subscribe("callee")) xlog("L_NOTICE", "the callee tells of keys\n");
+    if (!dtmf_subscribe("caller")) xlog("L_NOTICE", "the caller does not\n");
+}
+event_route[E_DTMF] { xlog("L_NOTICE", "key $param(key) of $param(digits) by $param(source)\n"); }
+"#;
+    let house = Setup::new(&[PROXY, OPEN_REGISTER, SCRIPT])
+        .params("loadmodule \"dialog.so\"\nloadmodule \"dtmf.so\"")
+        .start();
+    let (mut alice, mut bob) = (Ua::new("alice", house.addr), Ua::new("bob", house.addr));
+    bob.register_here("");
+    let (call, _) = alice.invite("bob", "");
+    let asked = bob.expect("INVITE");
+    bob.reply(&asked, "200 OK");
+    let done = alice.expect_reply(200, &call);
+    alice.in_dialog("ACK", &call, &done);
+    let subscribe = bob.expect("SUBSCRIBE");
+    assert_eq!(header(&subscribe, "Event"), Some("kpml"));
+    assert_eq!(header(&subscribe, "Content-Type"), Some("application/kpml-request+xml"));
+    assert!(header(&subscribe, "Contact").is_some() && subscribe.contains("<regex>x</regex>"), "{subscribe}");
+    bob.reply(&subscribe, "200 OK\r\nExpires: 7200");
+    house.expect_log("the callee tells of keys");
+    let refused = alice.expect("SUBSCRIBE");
+    alice.reply(&refused, "489 Bad Event");
+    house.expect_log("the caller does not");
+    let notify = |cseq: u32, state: &str, body: &str| {
+        let tagged = |name: &str| header(&subscribe, name).unwrap().to_owned();
+        format!(
+            "NOTIFY {} SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bKn{cseq};rport\r\nMax-Forwards: 70\r\n\
+             From: {}\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: {cseq} NOTIFY\r\nEvent: kpml\r\n\
+             Subscription-State: {state}\r\nContent-Type: application/kpml-response+xml\r\nContent-Length: {}\r\n\r\n{body}",
+            alice_contact(&subscribe),
+            tagged("To"),
+            tagged("From"),
+            call.id,
+            body.len()
+        )
+    };
+    let key = |key: &str| {
+        format!(
+            "<?xml version=\"1.0\"?><kpml-response version=\"1.0\" code=\"200\" text=\"OK\" digits=\"{key}\"/>"
+        )
+    };
+    // The first says that it is subscribed; one is sent twice, since its answer was lost.
+    for (cseq, state, body) in [
+        (1, "active;expires=7200", String::new()),
+        (2, "active;expires=7100", key("4")),
+        (2, "active;expires=7100", key("4")),
+        (3, "active;expires=7000", key("#")),
+        (4, "active", "<kpml-response code=\"423\" text=\"Timer Expired\"/>".to_owned()),
+    ] {
+        bob.send(notify(cseq, state, &body));
+        bob.peer.expect("SIP/2.0 200");
+    }
+    house.expect_log_times("key 4 of 4 by kpml", 1);
+    house.expect_log_times("key # of 4# by kpml", 1);
+    assert_eq!(house.mi_json(&["get_statistics", "dtmf:keys"])["dtmf:keys"], 2);
+    // After the call nobody is asked any more.
+    alice.in_dialog("BYE", &call, &done);
+    let bye = bob.expect("BYE");
+    bob.reply(&bye, "200 OK");
+    alice.expect_reply(200, &call);
+    bob.send(notify(5, "active", &key("1")));
+    bob.peer.expect("SIP/2.0 404");
+}
+
+/// The Contact URI of a request.
+fn alice_contact(request: &str) -> String {
+    header(request, "Contact").unwrap().trim_matches(['<', '>']).to_owned()
+}
