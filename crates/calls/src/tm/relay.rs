@@ -35,6 +35,11 @@ pub(super) enum Made {
 
 /// Make the transaction of the request in `ctx`.
 pub(super) fn make(ctx: &mut Ctx) -> Made {
+    make_with(ctx, true)
+}
+
+/// The same; without `auto_100` an INVITE gets no 100 of ours.
+fn make_with(ctx: &mut Ctx, auto_100: bool) -> Made {
     let shard = ctx.shard.clone();
     let tm = shard.kernel.state::<Tm>();
     let part = shard.part::<Transactions>();
@@ -94,7 +99,7 @@ pub(super) fn make(ctx: &mut Ctx) -> Made {
     shard.count(tm.stats.uas, 1);
     shard.count(tm.stats.in_use, 1);
     ctx.tx = Some(handle(new));
-    if settings.invite && tm.auto_100 {
+    if settings.invite && tm.auto_100 && auto_100 {
         api::reply(ctx, 100, b"Giving it a try", &[], None);
     }
     Made::New(new)
@@ -148,6 +153,7 @@ pub(super) fn script_end(ctx: &mut Ctx) {
 /// Flags of `t_relay()`.
 #[derive(Clone, Copy, Default)]
 pub(super) struct RelayFlags {
+    no_100: bool,
     no_auto_reply: bool,
     pub no_dns_failover: bool,
     pass_reason: bool,
@@ -165,6 +171,7 @@ pub(super) fn relay_flags(text: &str) -> RelayFlags {
             number => {
                 match number.strip_prefix("0x").map_or(number.parse(), |h| u32::from_str_radix(h, 16)) {
                     Ok(mask) => {
+                        f.no_100 |= mask & 1 != 0;
                         f.no_auto_reply |= mask & 2 != 0;
                         f.no_dns_failover |= mask & 4 != 0;
                         f.pass_reason |= mask & 8 != 0;
@@ -177,10 +184,25 @@ pub(super) fn relay_flags(text: &str) -> RelayFlags {
     f
 }
 
+/// Whether a text is flags of `t_relay()`; older scripts give the proxy first, `t_relay("udp:host:port", "0x01")`.
+fn is_flags(text: &str) -> bool {
+    const WORDS: [&str; 4] = ["no-auto-477", "no-dns-failover", "pass-reason-hdr", "allow-no-cancel"];
+    let number = |w: &str| {
+        let digits = w.strip_prefix("0x").unwrap_or(w);
+        !digits.is_empty()
+            && digits.bytes().all(|b| b.is_ascii_hexdigit())
+            && w.starts_with(|c: char| c.is_ascii_digit())
+    };
+    text.split(',').map(str::trim).all(|w| w.is_empty() || WORDS.contains(&w) || number(w))
+}
+
 /// `t_relay([flags[, proxy]])`
 pub(super) fn t_relay(c: &mut Call<'_>) -> Flow {
-    let flags = c.str(0).map(|_| relay_flags(&c.text(0))).unwrap_or_default();
-    let proxy = c.str(1).cloned();
+    let (mut flags, mut proxy) = (c.str(0).cloned(), c.str(1).cloned());
+    if flags.as_deref().is_some_and(|f| !is_flags(&String::from_utf8_lossy(f))) {
+        std::mem::swap(&mut flags, &mut proxy);
+    }
+    let flags = flags.map(|f| relay_flags(&String::from_utf8_lossy(&f))).unwrap_or_default();
     let ctx = &mut *c.ctx;
     if ctx.route == RouteType::Request {
         match ctx.msg.method() {
@@ -195,7 +217,7 @@ pub(super) fn t_relay(c: &mut Call<'_>) -> Flow {
     }
     let tx = match ctx.tx {
         Some(tx) => id(tx),
-        None => match make(ctx) {
+        None => match make_with(ctx, !flags.no_100) {
             Made::New(id) => id,
             Made::Again => return Flow::Value(0),
             Made::Refused => return failed(ctx, flags, -1),
@@ -657,7 +679,7 @@ fn relay_cancel(ctx: &mut Ctx, flags: RelayFlags) -> Option<Flow> {
     let cancelled = key::cancelled(&ctx.msg)?;
     let tx = part.table(|t| t.find_key(&cancelled))?;
     let mut headers = Vec::new();
-    if flags.pass_reason || ctx.msg.header(HeaderId::Reason).is_some() {
+    if flags.pass_reason {
         for h in ctx.msg.headers_of(HeaderId::Reason) {
             headers.extend_from_slice(h.line);
         }

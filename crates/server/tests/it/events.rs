@@ -63,11 +63,19 @@ fn events_go_as_datagrams_to_udp_and_unix_sockets() {
     // Once more at the same address renews it.
     assert!(house.mi(&["evi:subscribe", "E_ASKED", &address, "1"]).0);
     let subscribers = house.mi_json(&["evi:subscribers", "E_ASKED"]);
-    assert_eq!(subscribers["Events"][0]["Subscribers"].as_array().unwrap().len(), 2);
+    let told = subscribers["Event"]["subscribers"].as_array().unwrap();
+    assert_eq!(
+        (told.len(), &told[0]["expire"], &told[1]["expire"]),
+        (2, &json!("never"), &json!(1)),
+        "{told:?}"
+    );
+    let one = house.mi_json(&["evi:subscribers", "E_ASKED", &address]);
+    assert_eq!(one["Event"]["Subscriber"]["socket"], json!(address));
     wait_for("the subscription ends", || {
-        house.mi_json(&["evi:subscribers", "E_ASKED"])["Events"][0]["Subscribers"].as_array().unwrap().len()
-            == 1
+        house.mi_json(&["evi:subscribers", "E_ASKED"])["Event"]["subscribers"].as_array().unwrap().len() == 1
     });
+    let all = house.mi_json(&["evi:subscribers"]);
+    assert!(all["Events"].as_array().unwrap().iter().any(|e| e["name"] == "E_ASKED"), "{all}");
     let (good, _, why) = house.mi(&["evi:subscribe", "E_ASKED", "rabbitmq:127.0.0.1:5672/x"]);
     assert!(!good && why.contains("there are: udp, unix"), "{why}");
 }
@@ -257,10 +265,10 @@ route {
         )
         .start();
     let before = house.mi_json(&["status_report:get", "list"]);
-    assert_eq!((&before[0]["Readiness"], &before[0]["Details"]), (&json!(false), &json!("loading")));
+    assert_eq!((&before["Readiness"], &before["Details"]), (&json!(false), &json!("loading")));
     ask(&house, "bob");
     let after = house.mi_json(&["status_report:get", "list"]);
-    assert_eq!((&after[0]["Readiness"], &after[0]["Status"]), (&json!(true), &json!(1)));
+    assert_eq!((&after["Readiness"], &after["Status"]), (&json!(true), &json!(1)));
     let reports = house.mi_json(&["status_report:reports", "list"]).to_string();
     assert!(reports.contains("asked for bob"), "{reports}");
     let timers = house.mi_json(&["bm_poll_results"]);

@@ -35,9 +35,11 @@ pub(super) struct SaveFlags {
 pub(super) struct LookupFlags {
     pub method_filtering: bool,
     pub no_branches: bool,
+    /// The URIs of the branches are addresses of record too, and make way for their contacts.
+    pub of_branches: bool,
     pub branches_only: bool,
-    pub case_insensitive: bool,
-    pub user_agent: Option<String>,
+    /// Expression that User-Agent has to match, and whether it minds case.
+    pub user_agent: Option<(String, bool)>,
 }
 
 impl SaveFlags {
@@ -109,31 +111,43 @@ impl LookupFlags {
     /// Read the text; what is not understood is logged and passed over.
     pub fn parse(text: &str) -> LookupFlags {
         let mut f = LookupFlags::default();
-        for word in words(text) {
-            let (name, value) = word.split_once('=').unwrap_or((word, ""));
-            match name.trim() {
-                "method-filtering" | "m" => f.method_filtering = true,
-                "no-branches" | "b" => f.no_branches = true,
-                "to-branches-only" | "r" | "branch" | "B" => f.branches_only = true,
-                "case-insensitive" | "i" => f.case_insensitive = true,
-                "ua-filtering" | "u" => f.user_agent = Some(value.trim().trim_matches('/').to_owned()),
-                // Without cluster and pings there is one answer to these.
-                "global" | "g" | "sort-by-latency" | "y" | "extended-regexp" | "e" => {}
-                "max-ping-latency" => {}
-                other if other.starts_with('u') && other.contains('/') => {
-                    f.user_agent = other[1..].trim_start_matches('/').split('/').next().map(str::to_owned);
-                }
-                other if other.len() > 1 && other.chars().all(|c| "mbrBigye".contains(c)) => {
-                    f.method_filtering |= other.contains('m');
-                    f.no_branches |= other.contains('b');
-                    f.branches_only |= other.contains(['r', 'B']);
-                    f.case_insensitive |= other.contains('i');
+        let (pattern, rest) = cut_pattern(text);
+        let mut ignore_case = false;
+        for word in words(&rest) {
+            match word.split_once('=').map_or(word, |(name, _)| name).trim() {
+                "method-filtering" => f.method_filtering = true,
+                "no-branches" => f.no_branches = true,
+                "branch" => f.of_branches = true,
+                "to-branches-only" => f.branches_only = true,
+                "case-insensitive" => ignore_case = true,
+                // Expressions are extended ones anyway; without cluster and pings there is one answer to the others.
+                "extended-regexp" | "global" | "sort-by-latency" | "max-ping-latency" => {}
+                letters if letters.chars().all(|c| "mbrBigye".contains(c)) => {
+                    f.method_filtering |= letters.contains('m');
+                    f.no_branches |= letters.contains('b');
+                    f.of_branches |= letters.contains('r');
+                    f.branches_only |= letters.contains('B');
+                    ignore_case |= letters.contains('i');
                 }
                 other => tracing::warn!("lookup(): flag \"{other}\" is not known"),
             }
         }
+        f.user_agent = pattern.map(|p| (p, ignore_case));
         f
     }
+}
+
+/// Take `u/expression/` or `ua-filtering=/expression/` out of a text of flags.
+fn cut_pattern(text: &str) -> (Option<String>, String) {
+    for opening in ["ua-filtering=/", "u/"] {
+        if let Some(at) = text.find(opening) {
+            let from = at + opening.len();
+            let to = text[from..].find('/').map_or(text.len(), |end| from + end);
+            let rest = [&text[..at], text.get(to + 1..).unwrap_or_default()].concat();
+            return (Some(text[from..to].to_owned()), rest);
+        }
+    }
+    (None, text.to_owned())
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
@@ -155,5 +169,12 @@ mod tests {
         assert_eq!(SaveFlags::parse("M1E7200").max_expires, Some(7200));
         assert!(LookupFlags::parse("method-filtering,no-branches").no_branches);
         assert!(LookupFlags::parse("m").method_filtering);
+        for text in ["mu/^Acme (A|B),1/i", "method-filtering,ua-filtering=/^Acme (A|B),1/,case-insensitive"] {
+            let f = LookupFlags::parse(text);
+            assert!(f.method_filtering && !f.no_branches);
+            assert_eq!(f.user_agent, Some(("^Acme (A|B),1".to_owned(), true)));
+        }
+        assert!(LookupFlags::parse("r").of_branches && !LookupFlags::parse("r").branches_only);
+        assert!(LookupFlags::parse("branch").of_branches && LookupFlags::parse("B").branches_only);
     }
 }

@@ -3,10 +3,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use smallvec::SmallVec;
 use switchroom_calls::core::send::parse_ip;
 use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, TRUE, wait};
 use switchroom_wire::sip::Uri;
 
+use super::lookup::push_attr;
 use super::{Registrar, aor};
 use crate::usrloc::contact::{Contact, Field};
 use crate::usrloc::table::Table;
@@ -40,9 +43,22 @@ fn truth(yes: bool) -> Flow {
     if yes { TRUE } else { FALSE }
 }
 
+/// `is_registered(table[, aor])`: the attributes of the contacts come into `attr_avp`.
 pub(super) fn is_registered(c: &mut Call<'_>) -> Flow {
     let Some(key) = key(c.ctx, c.args.str(1).map(|b| &b[..])) else { return FALSE };
-    truth(any(c.ctx, &c.text(0), &key, |_| true))
+    let Some(table) = table(c.ctx, &c.text(0)) else { return FALSE };
+    let shard = c.ctx.shard.clone();
+    let now = shard.kernel.unix();
+    let attrs: SmallVec<[Bytes; 2]> = table.read(&key, |r| {
+        let live = r.map_or(&[][..], |r| &r.contacts[..]).iter().filter(|c| c.is_live(now));
+        live.map(|c| Bytes::copy_from_slice(c.text(Field::Attr))).collect()
+    });
+    if let Some(var) = &shard.kernel.state::<Registrar>().attr_avp {
+        for attr in attrs.iter().rev().filter(|a| !a.is_empty()) {
+            push_attr(c.ctx, var, attr);
+        }
+    }
+    truth(!attrs.is_empty())
 }
 
 /// `is_contact_registered(table[, aor[, contact[, callid]]])`

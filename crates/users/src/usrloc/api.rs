@@ -71,7 +71,7 @@ pub fn change<T>(
         let old = if heard { record.contacts.clone() } else { Contacts::new() };
         let value = work(&mut record.contacts);
         if record.contacts.len() > 1 {
-            order(&mut record.contacts, !location.newest_first);
+            order(&mut record.contacts, location.newest_first);
         }
         let mut queries = Vec::new();
         for id in before.iter().filter(|id| !record.contacts.iter().any(|c| c.id == **id)) {
@@ -141,7 +141,8 @@ pub async fn load(kernel: &Arc<Kernel>, name: &str) -> Result<usize, StoreError>
         }
         table.change(&aor, |r| {
             r.contacts.push(contact);
-            order(&mut r.contacts, !location.newest_first);
+            r.contacts.sort_by_key(|c| c.modified);
+            order(&mut r.contacts, location.newest_first);
         });
     }
     super::sleepers::index(location, &table);

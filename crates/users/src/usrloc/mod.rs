@@ -58,7 +58,7 @@ pub static MODULE: Module = Module {
             "Old form of the preset: 0 no-db, 1 write-through, 2 write-back, 3 sql-only",
         ),
         Param::int("use_domain", "1", "Addresses of record have a domain"),
-        Param::int("desc_time_order", "0", "Newest contact first among equals"),
+        Param::int("desc_time_order", "0", "Contacts by their last change, newest first, instead of by q"),
         Param::str("user_agent_column", "user_agent", "Column"),
         Param::str("received_column", "received", "Column"),
         Param::str("path_column", "path", "Column"),
@@ -75,6 +75,12 @@ pub static MODULE: Module = Module {
         Param::int("contact_refresh_timer", "0", "Ask for refreshes of push contacts in time"),
         Param::int("max_contact_delete", "10", "Deletes per statement"),
         Param::int("regen_broken_contactid", "0", "Mend rows with a broken key"),
+    ],
+    old_params: &[
+        ("location_cluster", ""),
+        ("ha_cluster", ""),
+        ("ha_shtag", ""),
+        ("skip_replicated_db_ops", ""),
     ],
     functions: functions::FUNCTIONS,
     events: events::EVENTS,
@@ -102,7 +108,7 @@ pub struct Location {
     tables: RwLock<Vec<Arc<Table>>>,
     /// Addresses of record have a domain.
     pub use_domain: bool,
-    /// Newest contact first among equals of q.
+    /// Contacts in the order of their last change instead of by q.
     pub newest_first: bool,
     /// 0: contacts match by URI, 1: by URI and Call-ID.
     pub matching_mode: i64,
@@ -142,7 +148,7 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
     let location = Location {
         tables: RwLock::default(),
         use_domain: o.on("use_domain"),
-        newest_first: true,
+        newest_first: o.on("desc_time_order"),
         matching_mode: o.int("matching_mode"),
         cseq_delay: o.int("cseq_delay").max(0) as u64,
         write,
