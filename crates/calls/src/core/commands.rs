@@ -84,18 +84,30 @@ pub static COMMANDS: &[Command] = &[
         "Send an event to an address",
         events::EVI_SUBSCRIBE.run,
     ),
-    command("status_report:get", &[], "group,[identifier]", "Readiness of a part of the server", |call| {
-        Box::pin(async move { events::status_get(&call) })
-    }),
-    command("status_report:status", &[], "[group]", "Readiness of all parts of the server", |call| {
-        done(events::status_list(&call))
-    }),
-    command("status_report:reports", &[], "[group],[identifier]", "What parts of the server said", |call| {
-        done(events::status_reports(&call))
-    }),
+    command(
+        "status_report:get",
+        &["sr_get_status"],
+        "group,[identifier]",
+        "Readiness of a part of the server",
+        |call| Box::pin(async move { events::status_get(&call) }),
+    ),
+    command(
+        "status_report:status",
+        &["sr_list_status"],
+        "[group]",
+        "Readiness of all parts of the server",
+        |call| done(events::status_list(&call)),
+    ),
+    command(
+        "status_report:reports",
+        &["sr_list_reports"],
+        "[group],[identifier]",
+        "What parts of the server said",
+        |call| done(events::status_reports(&call)),
+    ),
     command(
         "status_report:identifiers",
-        &[],
+        &["sr_list_identifiers"],
         "[group]",
         "Parts of the server that tell their status",
         |call| done(events::status_identifiers(&call)),

@@ -227,26 +227,34 @@ pub(super) fn t_relay(c: &mut Call<'_>) -> Flow {
         api::reply(ctx, 482, b"Loop Detected", &[], None);
         return Flow::Value(0);
     }
-    if let (Some(proxy), None) = (&proxy, &ctx.target.dst) {
-        match target_uri(proxy) {
-            Some(uri) => ctx.target.dst = Some(uri),
+    let proxy = match &proxy {
+        Some(text) => match target_uri(text) {
+            Some(uri) => Some(uri),
             None => {
-                tracing::error!("t_relay(): \"{}\" is no proxy address", String::from_utf8_lossy(proxy));
+                tracing::error!("t_relay(): \"{}\" is no proxy address", String::from_utf8_lossy(text));
                 return failed(ctx, flags, -2);
             }
-        }
-    }
+        },
+        None => None,
+    };
     let mut targets: SmallVec<[Target; 2]> = SmallVec::new();
     targets.push(ctx.target.clone());
     targets.extend(ctx.branches.drain(..));
-    relay_targets(ctx, tx, targets, flags)
+    relay_targets(ctx, tx, targets, flags, proxy)
 }
 
-/// Send the request to all of `targets`.
-fn relay_targets(ctx: &mut Ctx, tx: Id, targets: SmallVec<[Target; 2]>, flags: RelayFlags) -> Flow {
+/// Send the request to all of `targets`; those that name no next hop go to `proxy`, if there is one.
+fn relay_targets(
+    ctx: &mut Ctx,
+    tx: Id,
+    targets: SmallVec<[Target; 2]>,
+    flags: RelayFlags,
+    proxy: Option<Bytes>,
+) -> Flow {
     let planning = Planning {
         tx,
         flags,
+        proxy,
         left: targets.into_iter(),
         number: 0,
         planned: SmallVec::new(),
@@ -259,6 +267,7 @@ fn relay_targets(ctx: &mut Ctx, tx: Id, targets: SmallVec<[Target; 2]>, flags: R
 struct Planning {
     tx: Id,
     flags: RelayFlags,
+    proxy: Option<Bytes>,
     left: smallvec::IntoIter<[Target; 2]>,
     /// Targets taken so far.
     number: usize,
@@ -307,7 +316,10 @@ impl Planning {
     }
 
     fn add(&mut self, ctx: &Ctx, mut plan: Plan) {
-        let uri = next_hop_of(ctx, &plan.target);
+        let uri = match &self.proxy {
+            Some(proxy) if plan.target.dst.is_none() => proxy.clone(),
+            _ => next_hop_of(ctx, &plan.target),
+        };
         match Uri::parse(&uri).map(|u| locate(&ctx.shard.kernel, &u, None)) {
             Ok(Located::Now(hops)) => plan.hops = hops,
             Ok(Located::Wait(future)) => self.waits.push((self.planned.len(), future)),
@@ -567,8 +579,13 @@ pub(super) fn inject(
 ) -> Flow {
     let Some(mut ctx) = replies::context(shard, tx, RouteType::Failure) else { return FALSE };
     let before = shard.part::<Transactions>().with(tx, |t| t.core.branches().len()).unwrap_or(0);
-    let flow =
-        relay_targets(&mut ctx, tx, targets, RelayFlags { no_auto_reply: true, ..RelayFlags::default() });
+    let flow = relay_targets(
+        &mut ctx,
+        tx,
+        targets,
+        RelayFlags { no_auto_reply: true, ..RelayFlags::default() },
+        None,
+    );
     let finish = move |ctx: &mut Ctx, result: i64| {
         let shard = ctx.shard.clone();
         // What modules keep with the request goes back to it.
