@@ -15,6 +15,7 @@ use super::via::{Via, ViaSpans};
 use bytes::{Buf, Bytes};
 use smallvec::SmallVec;
 use std::cell::OnceCell;
+use std::rc::Rc;
 
 /// Headers kept without allocating.
 pub const INLINE_HEADERS: usize = 24;
@@ -59,6 +60,11 @@ struct Slot {
     id: HeaderId,
 }
 
+/// Longer names do not fit a [`Slot`].
+const MAX_NAME: usize = u8::MAX as usize;
+/// The colon must not be farther from the start of the line than this.
+const MAX_COLON: usize = u16::MAX as usize - 1;
+
 const FIRSTS: usize = HeaderId::ContentType as usize + 1;
 const NONE: u16 = u16::MAX;
 
@@ -68,17 +74,18 @@ impl Message {
     ///
     /// Checks what routing and answering need: start line, boundaries, the mandatory headers of RFC 3261 §8.1.1 (except
     /// Max-Forwards, which old peers leave out), CSeq and Content-Length. [`Message::check`] checks the rest.
-    pub fn parse(mut buf: Bytes) -> Result<Message, ParseError> {
-        let lead = buf.iter().position(|b| !matches!(b, b'\r' | b'\n')).unwrap_or(buf.len());
-        buf.advance(lead);
-        if buf.is_empty() {
-            return Err(ParseError::Drop(Fault::KeepAlive));
+    pub fn parse(buf: Bytes) -> Result<Message, ParseError> {
+        let (buf, start, fault) = begin(buf)?;
+        let mut message = Message::unread(buf, start);
+        match message.read(fault) {
+            None => Ok(message),
+            Some(fault) => Err(message.refuse(fault)),
         }
-        if buf.len() > MAX_MESSAGE {
-            return Err(ParseError::Drop(Fault::TooLong));
-        }
-        let (start, mut fault) = StartLine::parse(&buf).map_err(ParseError::Drop)?;
-        let mut message = Message {
+    }
+
+    #[inline]
+    fn unread(buf: Bytes, start: StartLine) -> Message {
+        Message {
             start,
             headers: SmallVec::new(),
             first: [NONE; FIRSTS],
@@ -90,17 +97,14 @@ impl Message {
             from: OnceCell::new(),
             to: OnceCell::new(),
             buf,
-        };
-        if let Err(f) = message.find_headers() {
-            fault = fault.or(Some(f));
         }
-        if let Err(f) = message.check_mandatory() {
-            fault = fault.or(Some(f));
-        }
-        match fault {
-            None => Ok(message),
-            Some(fault) => Err(message.refuse(fault)),
-        }
+    }
+
+    /// Finds the headers and checks what cannot be missing; the first fault.
+    fn read(&mut self, fault: Option<Fault>) -> Option<Fault> {
+        let headers = self.find_headers().err();
+        let mandatory = self.check_mandatory().err();
+        fault.or(headers).or(mandatory)
     }
 
     /// Checks what [`Message::parse`] leaves for later: request URI, Via values, From, To, Max-Forwards.
@@ -108,6 +112,20 @@ impl Message {
         match self.find_fault() {
             None => Ok(self),
             Some(fault) => Err(self.refuse(fault)),
+        }
+    }
+
+    /// Reads a message to the place where it stays: a request as strictly as [`Message::check`], a reply as
+    /// [`Message::parse`] does.
+    pub fn shared(buf: Bytes) -> Result<Rc<Message>, ParseError> {
+        let (buf, start, fault) = begin(buf)?;
+        let mut shared = Rc::new(Message::unread(buf, start));
+        let Some(message) = Rc::get_mut(&mut shared) else { return Ok(shared) };
+        let fault =
+            message.read(fault).or_else(|| message.is_request().then(|| message.find_fault()).flatten());
+        match fault {
+            None => Ok(shared),
+            Some(fault) => Err(Rc::unwrap_or_clone(shared).refuse(fault)),
         }
     }
 
@@ -128,61 +146,51 @@ impl Message {
         let mut fault = Ok(());
         let mut line = self.start.end() as usize;
         loop {
-            match buf.get(line) {
-                None => {
-                    self.head_end = buf.len() as u32;
-                    self.body = buf.len() as u32;
-                    return fault.and(Err(Fault::Truncated));
-                }
-                Some(b'\r') if buf.get(line + 1) == Some(&b'\n') => {
-                    self.head_end = line as u32;
-                    self.body = line as u32 + 2;
-                    return fault;
-                }
-                Some(b'\n') => {
-                    self.head_end = line as u32;
-                    self.body = line as u32 + 1;
-                    return fault;
-                }
-                Some(_) => {}
+            let Some(&first) = buf.get(line) else {
+                self.head_end = buf.len() as u32;
+                self.body = buf.len() as u32;
+                return fault.and(Err(Fault::Truncated));
+            };
+            if first <= b'\r'
+                && let Some(empty) = empty_line(&buf[line..])
+            {
+                self.head_end = line as u32;
+                self.body = (line + empty) as u32;
+                return fault;
             }
-            let first_end = memchr::memchr(b'\n', &buf[line..]).map_or(buf.len(), |len| line + len + 1);
-            let colon = scan::find_near(&buf[line..first_end], b':');
-            let name = trim_blank(&buf[line..line + colon.unwrap_or(0)]);
-            let mut end = first_end;
-            while matches!(buf.get(end), Some(b' ' | b'\t')) {
-                end = memchr::memchr(b'\n', &buf[end..]).map_or(buf.len(), |len| end + len + 1);
-            }
+            let text = header_text(&buf[line..]);
+            let colon = scan::find_near(text, b':').unwrap_or(0);
+            let name = trim_blank(&text[..colon]);
             let id = HeaderId::from_name(name);
             let sound =
                 id != HeaderId::Other || (!name.is_empty() && name.iter().all(|b| TOKEN[usize::from(*b)]));
-            let sizes = (u8::try_from(name.len()), colon.map(|c| u16::try_from(c + 1)));
-            if let (Ok(name_len), Some(Ok(value)), true) = (sizes.0, sizes.1, sound) {
-                let (value, value_end) = trimmed(buf, line + usize::from(value), end);
-                if self.headers.len() == MAX_HEADERS {
-                    self.head_end = line as u32;
-                    self.body = buf.len() as u32;
-                    return fault.and(Err(Fault::TooManyHeaders));
-                }
-                if let Some(first) = self.first.get_mut(id as usize) {
-                    if *first == NONE {
-                        *first = self.headers.len() as u16;
-                    } else if id.occurs_once() {
-                        fault = fault.and(Err(Fault::Repeated(id)));
-                    }
-                }
-                self.headers.push(Slot {
-                    line: line as u32,
-                    value: (value - line).min(usize::from(u16::MAX)) as u16,
-                    value_end: value_end as u32,
-                    end: end as u32,
-                    name_len,
-                    id,
-                });
-            } else {
+            if !sound || name.len() > MAX_NAME || colon > MAX_COLON {
                 fault = fault.and(Err(Fault::HeaderLine));
+                line += text.len();
+                continue;
             }
-            line = end;
+            if self.headers.len() == MAX_HEADERS {
+                self.head_end = line as u32;
+                self.body = buf.len() as u32;
+                return fault.and(Err(Fault::TooManyHeaders));
+            }
+            if let Some(first) = self.first.get_mut(id as usize) {
+                if *first == NONE {
+                    *first = self.headers.len() as u16;
+                } else if id.occurs_once() {
+                    fault = fault.and(Err(Fault::Repeated(id)));
+                }
+            }
+            let (value, value_end) = trimmed(text, colon + 1);
+            self.headers.push(Slot {
+                line: line as u32,
+                value: value.min(usize::from(u16::MAX)) as u16,
+                value_end: (line + value_end) as u32,
+                end: (line + text.len()) as u32,
+                name_len: name.len() as u8,
+                id,
+            });
+            line += text.len();
         }
     }
 
@@ -244,7 +252,7 @@ impl Message {
         if let Err(error) = self.via() {
             return Some(error.into());
         }
-        if let Some(what) = self.vias().skip(1).find_map(Result::err) {
+        if let Some(what) = self.vias_below().find_map(Result::err) {
             return Some(FieldError::Malformed(HeaderId::Via, what).into());
         }
         for (id, addr) in [(HeaderId::From, self.from()), (HeaderId::To, self.to())] {
@@ -406,6 +414,12 @@ impl Message {
         self.headers_of(HeaderId::Via).flat_map(|h| scan::commas(h.value)).map(Via::parse)
     }
 
+    /// The Via values under the topmost.
+    pub fn vias_below(&self) -> impl Iterator<Item = Result<Via<'_>, &'static str>> {
+        // Skipped as text, so that the topmost is not read again.
+        self.headers_of(HeaderId::Via).flat_map(|h| scan::commas(h.value)).skip(1).map(Via::parse)
+    }
+
     /// From.
     pub fn from(&self) -> Result<NameAddr<'_>, FieldError> {
         self.cached_address(HeaderId::From, &self.from)
@@ -545,6 +559,20 @@ impl Message {
     }
 }
 
+/// Reads the start line; the fault is one that can be answered.
+fn begin(mut buf: Bytes) -> Result<(Bytes, StartLine, Option<Fault>), ParseError> {
+    let lead = buf.iter().position(|b| !matches!(b, b'\r' | b'\n')).unwrap_or(buf.len());
+    buf.advance(lead);
+    if buf.is_empty() {
+        return Err(ParseError::Drop(Fault::KeepAlive));
+    }
+    if buf.len() > MAX_MESSAGE {
+        return Err(ParseError::Drop(Fault::TooLong));
+    }
+    let (start, fault) = StartLine::parse(&buf).map_err(ParseError::Drop)?;
+    Ok((buf, start, fault))
+}
+
 impl StartLine {
     /// Reads the first line. A wrong version in an otherwise sound line comes back beside it.
     fn parse(buf: &[u8]) -> Result<(StartLine, Option<Fault>), Fault> {
@@ -611,20 +639,40 @@ impl HeaderId {
     }
 }
 
-/// The value between these offsets without the white space around it. Nearly always that is one space before and CRLF
-/// behind.
+/// The length of the empty line that ends the headers, if `rest` begins with it.
+fn empty_line(rest: &[u8]) -> Option<usize> {
+    match rest {
+        [b'\n', ..] => Some(1),
+        [b'\r', b'\n', ..] => Some(2),
+        _ => None,
+    }
+}
+
+/// One header with its folds and line ends, off the front of `rest`.
 #[inline]
-fn trimmed(buf: &[u8], mut from: usize, mut to: usize) -> (usize, usize) {
-    if let Some([b' ', first, .., last, b'\r', b'\n']) = buf.get(from..to)
+fn header_text(rest: &[u8]) -> &[u8] {
+    let mut end = scan::find_near(rest, b'\n').map_or(rest.len(), |at| at + 1);
+    while matches!(rest.get(end), Some(b' ' | b'\t')) {
+        end += scan::find_near(&rest[end..], b'\n').map_or(rest.len() - end, |at| at + 1);
+    }
+    &rest[..end]
+}
+
+/// Where the value that begins at `from` starts and ends without the white space around it. Nearly always that is one space
+/// before and CRLF behind.
+#[inline]
+fn trimmed(text: &[u8], mut from: usize) -> (usize, usize) {
+    let mut to = text.len();
+    if let Some([b' ', first, .., last, b'\r', b'\n']) = text.get(from..)
         && *first > b' '
         && *last > b' '
     {
         return (from + 1, to - 2);
     }
-    while from < to && scan::is_lws(buf[to - 1]) {
+    while from < to && scan::is_lws(text[to - 1]) {
         to -= 1;
     }
-    while from < to && scan::is_lws(buf[from]) {
+    while from < to && scan::is_lws(text[from]) {
         from += 1;
     }
     (from, to)

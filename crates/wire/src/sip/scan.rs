@@ -2,6 +2,7 @@
 //! (RFC 3261 §7.3.1, §25.1).
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 /// White space of a header value; line ends count, because inside a value they only occur folded.
 #[inline]
@@ -75,11 +76,51 @@ pub fn number(s: &[u8]) -> Option<u32> {
     u32::try_from(n).ok()
 }
 
+/// An address literal, IPv6 with or without brackets. Dotted quads, which nearly all are, are read without a detour.
+#[must_use]
+pub fn ip_literal(host: &[u8]) -> Option<IpAddr> {
+    let mut octets = [0u8; 4];
+    let mut at = 0;
+    let mut digits = 0;
+    let mut value = 0u32;
+    for &b in host {
+        match b {
+            // A leading zero is left to the slow way, which refuses it.
+            b'0'..=b'9' if digits == 0 || value != 0 => {
+                value = value * 10 + u32::from(b - b'0');
+                digits += 1;
+                if value > 255 {
+                    return other_ip_literal(host);
+                }
+            }
+            b'.' if digits > 0 && at < 3 => {
+                octets[at] = value as u8;
+                (at, digits, value) = (at + 1, 0, 0);
+            }
+            _ => return other_ip_literal(host),
+        }
+    }
+    if at < 3 || digits == 0 {
+        return other_ip_literal(host);
+    }
+    octets[3] = value as u8;
+    Some(IpAddr::from(octets))
+}
+
+#[inline(never)]
+fn other_ip_literal(host: &[u8]) -> Option<IpAddr> {
+    if !host.contains(&b':') {
+        // Names come here; an address of version 4 would have been read.
+        return None;
+    }
+    let text = std::str::from_utf8(host).ok()?;
+    text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text).parse().ok()
+}
+
 /// The first `needle`, expected within some bytes: eight at a time without the cost of a call.
 #[inline]
 #[must_use]
 pub fn find_near(s: &[u8], needle: u8) -> Option<usize> {
-    const LOW: u64 = 0x0101_0101_0101_0101;
     let pattern = LOW * u64::from(needle);
     let mut words = s.chunks_exact(8);
     let mut at = 0;
@@ -87,13 +128,31 @@ pub fn find_near(s: &[u8], needle: u8) -> Option<usize> {
         let mut bytes = [0; 8];
         bytes.copy_from_slice(word);
         let differ = u64::from_le_bytes(bytes) ^ pattern;
-        let zero = differ.wrapping_sub(LOW) & !differ & (LOW << 7);
+        let zero = below(differ, 1);
         if zero != 0 {
             return Some(at + zero.trailing_zeros() as usize / 8);
         }
         at += 8;
     }
     words.remainder().iter().position(|b| *b == needle).map(|i| at + i)
+}
+
+const LOW: u64 = 0x0101_0101_0101_0101;
+const HIGH: u64 = LOW << 7;
+
+/// A high bit is set when, and only when, some byte is below `limit` (at most 128).
+#[inline]
+fn below(word: u64, limit: u8) -> u64 {
+    word.wrapping_sub(LOW * u64::from(limit)) & !word & HIGH
+}
+
+/// Whether a space or a control character is in there: eight bytes at a time.
+#[inline]
+#[must_use]
+pub fn has_blank(s: &[u8]) -> bool {
+    let (words, rest) = s.as_chunks::<8>();
+    let found = words.iter().fold(0, |found, w| found | below(u64::from_le_bytes(*w), b' ' + 1));
+    found != 0 || rest.iter().any(|b| *b <= b' ')
 }
 
 /// The offset just behind the quoted string that starts at `at` (which holds the opening quote).
@@ -302,6 +361,35 @@ mod tests {
     }
 
     #[test]
+    fn address_literals_are_those_of_the_standard_library() {
+        for text in [
+            "127.0.0.1",
+            "0.0.0.0",
+            "255.255.255.255",
+            "256.1.1.1",
+            "1.2.3",
+            "1.2.3.4.5",
+            "01.2.3.4",
+            "1..2.3",
+            "1.2.3.",
+            ".1.2.3",
+            "",
+            "1.2.3.4:5",
+            "::1",
+            "2001:db8::9:1",
+            "::ffff:1.2.3.4",
+            "example.com",
+            "1.2.3.a",
+            "00.0.0.0",
+            "1234.1.1.1",
+        ] {
+            assert_eq!(ip_literal(text.as_bytes()), text.parse().ok(), "{text}");
+        }
+        assert_eq!(ip_literal(b"[::1]"), "::1".parse().ok());
+        assert_eq!(ip_literal(b"[::1"), None);
+    }
+
+    #[test]
     fn unclosed_quote_hides_the_rest() {
         assert_eq!(commas(b"\"a, b").count(), 1);
         assert_eq!(commas(b"\"a\\").count(), 1);
@@ -317,6 +405,17 @@ mod tests {
                 assert_eq!(find_near(&text, b':'), Some(at));
             }
             assert_eq!(find_near(&vec![0xba; len], b':'), None);
+        }
+    }
+
+    #[test]
+    fn blanks_are_found_at_every_place() {
+        for b in 0..=255u8 {
+            for at in 0..20 {
+                let mut text = [b'a'; 20];
+                text[at] = b;
+                assert_eq!(has_blank(&text), b <= b' ', "{b} at {at}");
+            }
         }
     }
 
