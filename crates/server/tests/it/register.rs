@@ -1,5 +1,8 @@
 //! The registration flows of RFC 3665 §2, with digest authentication against SQLite.
 
+use std::time::Duration;
+
+use serde_json::json;
 use switchroom_testkit::peer::{header, headers};
 
 use crate::support::{DIGEST_REGISTER, House, OPEN_CALL, OPEN_REGISTER, PROXY, Setup};
@@ -255,6 +258,32 @@ fn contacts_are_called_by_q_and_in_the_order_they_came_or_newest_first() {
     };
     assert_eq!(order(""), "213");
     assert_eq!(order("modparam(\"usrloc\", \"desc_time_order\", 1)\n"), "321");
+}
+
+/// `if (!save("location")) sl_reply_error();` is in nearly every script; the phone gets one answer, with the statistics
+/// of the table as the manual names them.
+#[test]
+fn a_refusal_of_save_is_the_only_answer() {
+    let routes = r#"
+route[register] {
+    force_rport();
+    if (!save("location")) sl_reply_error();
+    exit;
+}
+"#;
+    let params = "modparam(\"registrar\", \"max_contacts\", 1)";
+    let house = Setup::new(&[PROXY, OPEN_CALL, routes]).params(params).start();
+    let mut bob = Ua::new("bob", house.addr);
+    assert!(bob.register(&mut Call::new("bob", "bob"), "").starts_with("SIP/2.0 200"));
+    let full = bob.register(&mut Call::new("bob", "bob"), "Contact: <sip:bob@192.0.2.2>\r\n");
+    assert!(full.starts_with("SIP/2.0 503"), "{full}");
+    assert!(bob.peer.is_quiet(Duration::from_millis(200)));
+    let counted = house.mi_json(&["statistics:get", "usrloc:"]);
+    assert_eq!(
+        (&counted["usrloc:location-users"], &counted["usrloc:location-contacts"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(counted["usrloc:location-expires"], json!(0), "{counted}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use switchroom_calls::signaling;
+use switchroom_calls::sl::Refused;
 use switchroom_calls::tm::api as tm;
 use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, TRUE, wait};
 use switchroom_script::Value;
@@ -639,5 +640,7 @@ fn refuse(ctx: &mut Ctx, flags: &SaveFlags, refusal: &Refusal) {
         headers.extend_from_slice(itoa::Buffer::new().format(retry_after).as_bytes());
         headers.extend_from_slice(b"\r\n");
     }
-    signaling::reply(ctx, refusal.0, refusal.reason().as_bytes(), &headers, None);
+    if signaling::reply(ctx, refusal.0, refusal.reason().as_bytes(), &headers, None) {
+        ctx.note_mut::<Refused>().0 = true;
+    }
 }

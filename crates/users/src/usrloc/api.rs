@@ -25,7 +25,19 @@ pub fn table(location: &Location, name: &str) -> Arc<Table> {
     }
     let t = Arc::new(Table::new(name, location.hash_bits));
     tables.push(t.clone());
+    count(location, &t);
     t
+}
+
+/// The statistics of one table: `location-users`, `location-contacts`, `location-expires`.
+fn count(location: &Location, table: &Arc<Table>) {
+    let put = |what: &str, help, read: fn(&Table) -> i64| {
+        let table = table.clone();
+        location.stats.computed("usrloc", &format!("{}-{what}", table.name), help, move || read(&table));
+    };
+    put("users", "Addresses of record in the table", |t| t.len() as i64);
+    put("contacts", "Contacts in the table", |t| t.contacts() as i64);
+    put("expires", "Contacts of the table that expired", |t| t.expired.load(Ordering::Relaxed) as i64);
 }
 
 /// The table of that name, when there is one.
@@ -188,6 +200,7 @@ pub fn sweep(kernel: &Arc<Kernel>) {
             gone.extend(with_end.map(|(i, c)| (aor.to_vec(), c, last && i + 1 == count)));
             !(last && record.keys.is_empty())
         });
+        table.expired.fetch_add(gone.len() as u64, Ordering::Relaxed);
         for (aor, contact, last) in gone {
             if location.write != WriteMode::None {
                 location.deleted.lock().push((table.name.clone(), contact.id));

@@ -23,6 +23,7 @@ use switchroom_kernel::module::{Module, Param, TableUse};
 use switchroom_kernel::names::FlagKind;
 use switchroom_kernel::open::Opening;
 use switchroom_kernel::ports::store::Store;
+use switchroom_kernel::stats::Stats;
 
 use table::Table;
 
@@ -127,6 +128,7 @@ pub struct Location {
     deleted: parking_lot::Mutex<Vec<(String, u64)>>,
     load: bool,
     events: events::Ids,
+    stats: Arc<Stats>,
     /// Contacts that are woken by push.
     pub sleepers: sleepers::Sleepers,
     /// Bindings of push contacts are refreshed in time (`contact_refresh_timer`).
@@ -162,11 +164,14 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
         deleted: parking_lot::Mutex::default(),
         load,
         events: events::Ids::find(o.kernel),
+        stats: o.kernel.stats.clone(),
         sleepers: Default::default(),
         refresh_in_time: o.on("contact_refresh_timer"),
     };
     o.provide(location);
     let location = o.kernel.share::<Location>().ok_or("location was not kept")?;
+    // The table that nearly every script uses has its statistics before the first REGISTER.
+    api::table(&location, "location");
     o.kernel.stats.computed("usrloc", "registered_users", "Addresses of record with a contact", move || {
         location.tables.read().iter().map(|t| t.len() as i64).sum()
     });

@@ -4,6 +4,7 @@
 //! held for one look or one change, never across a wait.
 
 use std::hash::{BuildHasher, Hash};
+use std::sync::atomic::AtomicU64;
 
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
@@ -27,6 +28,8 @@ pub struct Record {
 pub struct Table {
     /// Its name, also that of the SQL table.
     pub name: String,
+    /// Contacts that ended because their time was over.
+    pub expired: AtomicU64,
     hasher: RandomState,
     parts: Box<[Mutex<Part>]>,
 }
@@ -39,6 +42,7 @@ impl Table {
         let parts = 1usize << bits.clamp(4, 16);
         Table {
             name: name.to_owned(),
+            expired: AtomicU64::new(0),
             hasher: RandomState::default(),
             parts: (0..parts).map(|_| Mutex::default()).collect(),
         }
@@ -83,6 +87,12 @@ impl Table {
     /// Number of records.
     pub fn len(&self) -> usize {
         self.parts.iter().map(|p| p.lock().len()).sum()
+    }
+
+    /// Number of contacts.
+    pub fn contacts(&self) -> usize {
+        let of_part = |p: &Mutex<Part>| p.lock().values().map(|r| r.contacts.len()).sum::<usize>();
+        self.parts.iter().map(of_part).sum()
     }
 
     /// Whether there is no record.
