@@ -209,7 +209,7 @@ fn rows_of(
         let same = |found: &[u8]| found == &aor[..] || same_but_domain(found, &aor);
         let rows = rows.await?.into_iter().filter(|(found, _)| same(found));
         let mut contacts: Contacts = rows.map(|(_, c)| c).collect();
-        order(&mut contacts, !newest_first);
+        order(&mut contacts, newest_first);
         Ok(contacts)
     }))
 }
