@@ -4,7 +4,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use switchroom_calls::signaling;
 use switchroom_kernel::Kernel;
 use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, TRUE, wait};
 use switchroom_kernel::ports::net::SocketId;
@@ -13,23 +12,14 @@ use switchroom_script::Value;
 use switchroom_script::vm::VarAccess;
 use switchroom_wire::sip::{HeaderId, Message, NameAddr, Uri, scan, uri_eq};
 
+use super::answer::{Refusal, Shown, accept, print_contacts, refuse};
 use super::flags::{PathMode, SaveFlags};
-use super::gruu::Gruu;
 use super::pn::{self, Kind, NotSupported, Push};
 use super::{Registrar, aor};
 use crate::usrloc::api::Changed;
 use crate::usrloc::contact::{Contact, Field, PUSH, Texts};
 use crate::usrloc::table::{Contacts, Table};
 use crate::usrloc::{Location, api, shared};
-
-/// Why a REGISTER is refused: code, reason, further headers.
-struct Refusal(u16, &'static str, String);
-
-impl Refusal {
-    fn new(code: u16, reason: &'static str) -> Refusal {
-        Refusal(code, reason, String::new())
-    }
-}
 
 /// One Contact of the REGISTER.
 struct Wanted {
@@ -525,7 +515,7 @@ fn gruu_address(uri: &[u8]) -> Vec<u8> {
 }
 
 /// Whether Supported lists this option.
-fn supports(msg: &Message, option: &[u8]) -> bool {
+pub(super) fn supports(msg: &Message, option: &[u8]) -> bool {
     let mut options = msg.headers_of(HeaderId::Supported).flat_map(|h| scan::commas(h.value));
     options.any(|o| o.eq_ignore_ascii_case(option))
 }
@@ -571,89 +561,4 @@ pub(super) fn method_bit(name: &[u8]) -> u32 {
     ];
     let known = METHODS.iter().position(|m| m.as_bytes() == name);
     known.map_or(1 << 31, |bit| 1 << bit)
-}
-
-// Answering -----------------------------------------------------------------------------------------------------------
-
-/// What else a Contact line of an answer shows.
-struct Shown<'a> {
-    /// Name of the parameter with the address the phone was seen at.
-    received_param: &'a str,
-    /// `user@domain`.
-    aor: &'a [u8],
-    /// Set when the phone understands GRUUs.
-    gruu: Option<&'a Gruu>,
-}
-
-/// `Contact: <uri>;q=0.5;expires=60;received="sip:..."`, all bindings in one line; empty without any.
-fn print_contacts(contacts: &[Contact], now: u64, shown: &Shown<'_>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(contacts.len() * 128);
-    for c in contacts.iter().filter(|c| c.is_live(now)) {
-        out.extend_from_slice(if out.is_empty() { b"Contact: <" } else { b", <" });
-        out.extend_from_slice(c.uri());
-        out.push(b'>');
-        if c.q > 0 {
-            out.extend_from_slice(b";q=");
-            out.extend_from_slice(switchroom_calls::core::branches::print_q(i32::from(c.q)).as_bytes());
-        }
-        out.extend_from_slice(b";expires=");
-        let left = if c.expires == 0 { 0 } else { c.expires - now };
-        out.extend_from_slice(itoa::Buffer::new().format(left).as_bytes());
-        let received = c.text(Field::Received);
-        if !received.is_empty() {
-            out.push(b';');
-            out.extend_from_slice(shown.received_param.as_bytes());
-            out.extend_from_slice(b"=\"");
-            out.extend_from_slice(received);
-            out.push(b'"');
-        }
-        let instance = c.text(Field::Instance);
-        if !instance.is_empty() {
-            out.extend_from_slice(b";+sip.instance=");
-            if instance.first() == Some(&b'"') {
-                out.extend_from_slice(instance);
-            } else {
-                out.push(b'"');
-                out.extend_from_slice(instance);
-                out.push(b'"');
-            }
-            if let Some(gruu) = shown.gruu {
-                gruu.print(shown.aor, c, &mut out);
-            }
-        }
-    }
-    if !out.is_empty() {
-        out.extend_from_slice(b"\r\n");
-    }
-    out
-}
-
-fn accept(ctx: &mut Ctx, flags: &SaveFlags, contacts: &[u8]) {
-    let shard = ctx.shard.clone();
-    shard.count(shard.kernel.state::<Registrar>().accepted, 1);
-    if flags.no_reply {
-        return;
-    }
-    let mut headers = contacts.to_vec();
-    if let Some(request) = ctx.request()
-        && matches!(flags.path, PathMode::Lazy | PathMode::Strict)
-        && supports(request, b"path")
-    {
-        for h in request.headers_of(HeaderId::Path) {
-            headers.extend_from_slice(h.line);
-        }
-    }
-    signaling::reply(ctx, 200, b"OK", &headers, None);
-}
-
-fn refuse(ctx: &mut Ctx, flags: &SaveFlags, refusal: &Refusal) {
-    if flags.no_reply {
-        return;
-    }
-    let mut headers = refusal.2.clone();
-    let retry_after = ctx.shard.kernel.state::<Registrar>().retry_after;
-    if retry_after > 0 && refusal.0 >= 500 {
-        headers.push_str(&format!("Retry-After: {retry_after}\r\n"));
-    }
-    signaling::reply(ctx, refusal.0, refusal.1.as_bytes(), headers.as_bytes(), None);
 }
