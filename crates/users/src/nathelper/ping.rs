@@ -261,6 +261,12 @@ fn codes(list: &str) -> Result<Vec<u16>, String> {
 /// Begin the rounds.
 pub(super) fn start(kernel: &Arc<Kernel>) {
     let Some(pings) = kernel.find::<Pings>() else { return };
+    if pings.nated_only && kernel.state::<Location>().nat_flag == 0 {
+        tracing::warn!(
+            "nathelper: ping_nated_only is set and usrloc's nat_bflag is not, so no contact is pinged; name the branch \
+             flag that the script sets for phones behind NAT"
+        );
+    }
     for (name, socket) in [("force_socket", &pings.socket), ("natping_socket", &pings.source)] {
         if let Some(s) = socket.as_deref().filter(|s| socket_named(kernel, s).is_none()) {
             tracing::warn!(
