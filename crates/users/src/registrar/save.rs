@@ -371,6 +371,8 @@ fn fill(c: &mut Contact, wanted: &Wanted, common: &Common, now: u64, expires: u6
     c.cseq = common.cseq;
     c.methods = common.methods;
     c.q = wanted.q;
+    // Whoever registers is there, whatever became of pings.
+    c.unanswered = 0;
     c.flags = match wanted.push {
         Kind::Device(_) => c.flags | PUSH,
         _ => c.flags & !PUSH,
