@@ -4,8 +4,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use switchroom_calls::signaling;
-use switchroom_calls::sl::Refused;
 use switchroom_calls::tm::api as tm;
 use switchroom_kernel::Kernel;
 use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, TRUE, wait};
@@ -15,33 +13,14 @@ use switchroom_script::Value;
 use switchroom_script::vm::VarAccess;
 use switchroom_wire::sip::{HeaderId, Message, NameAddr, Uri, scan, uri_eq};
 
+use super::answer::{Refusal, Shown, accept, print_contacts, refuse};
 use super::flags::{PathMode, SaveFlags};
-use super::gruu::Gruu;
 use super::pn::{self, Kind, NotSupported, Push};
 use super::{Registrar, aor};
 use crate::usrloc::api::Changed;
 use crate::usrloc::contact::{Contact, Field, PUSH, Texts};
 use crate::usrloc::table::{Contacts, Table, order};
 use crate::usrloc::{Location, api, shared};
-
-/// Why a REGISTER is refused: code, what is wrong with it, further headers.
-struct Refusal(u16, &'static str, Vec<u8>);
-
-impl Refusal {
-    fn new(code: u16, why: &'static str) -> Refusal {
-        Refusal(code, why, Vec::new())
-    }
-
-    fn reason(&self) -> &'static str {
-        match self.0 {
-            400 => "Bad Request",
-            420 => "Bad Extension",
-            503 => "Service Unavailable",
-            555 => "Push Notification Service Not Supported",
-            _ => "Server Internal Error",
-        }
-    }
-}
 
 /// One Contact of the REGISTER.
 struct Wanted {
@@ -401,6 +380,8 @@ fn fill(c: &mut Contact, wanted: &Wanted, common: &Common, now: u64, expires: u6
     c.cseq = common.cseq;
     c.methods = common.methods;
     c.q = wanted.q;
+    // Whoever registers is there, whatever became of pings.
+    c.unanswered = 0;
     c.flags = match wanted.push {
         Kind::Device(_) => c.flags | PUSH,
         _ => c.flags & !PUSH,
@@ -549,7 +530,7 @@ fn gruu_address(uri: &[u8]) -> Vec<u8> {
 }
 
 /// Whether Supported lists this option.
-fn supports(msg: &Message, option: &[u8]) -> bool {
+pub(super) fn supports(msg: &Message, option: &[u8]) -> bool {
     let mut options = msg.headers_of(HeaderId::Supported).flat_map(|h| scan::commas(h.value));
     options.any(|o| o.eq_ignore_ascii_case(option))
 }
@@ -631,97 +612,5 @@ fn keep_connection(ctx: &Ctx, registrar: &Registrar, list: &[Wanted]) {
         (tm::request_received(ctx).conn, list.iter().map(|w| w.expires).max())
     {
         ctx.shard.net.keep(conn, std::time::Duration::from_secs(longest.min(30 * 86_400) + SPARE));
-    }
-}
-
-// Answering -----------------------------------------------------------------------------------------------------------
-
-/// What else a Contact line of an answer shows.
-struct Shown<'a> {
-    /// Name of the parameter with the address the phone was seen at.
-    received_param: &'a str,
-    /// `user@domain`.
-    aor: &'a [u8],
-    /// Set when the phone understands GRUUs.
-    gruu: Option<&'a Gruu>,
-}
-
-/// `Contact: <uri>;q=0.5;expires=60;received="sip:..."`, all bindings in one line; empty without any.
-fn print_contacts(contacts: &[Contact], now: u64, shown: &Shown<'_>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(contacts.len() * 128);
-    for c in contacts.iter().filter(|c| c.is_live(now)) {
-        out.extend_from_slice(if out.is_empty() { b"Contact: <" } else { b", <" });
-        out.extend_from_slice(c.uri());
-        out.push(b'>');
-        if c.q > 0 {
-            out.extend_from_slice(b";q=");
-            out.extend_from_slice(switchroom_calls::core::branches::print_q(i32::from(c.q)).as_bytes());
-        }
-        out.extend_from_slice(b";expires=");
-        let left = if c.expires == 0 { 0 } else { c.expires - now };
-        out.extend_from_slice(itoa::Buffer::new().format(left).as_bytes());
-        let received = c.text(Field::Received);
-        if !received.is_empty() {
-            out.push(b';');
-            out.extend_from_slice(shown.received_param.as_bytes());
-            out.extend_from_slice(b"=\"");
-            out.extend_from_slice(received);
-            out.push(b'"');
-        }
-        let instance = c.text(Field::Instance);
-        if !instance.is_empty() {
-            out.extend_from_slice(b";+sip.instance=");
-            if instance.first() == Some(&b'"') {
-                out.extend_from_slice(instance);
-            } else {
-                out.push(b'"');
-                out.extend_from_slice(instance);
-                out.push(b'"');
-            }
-            if let Some(gruu) = shown.gruu {
-                gruu.print(shown.aor, c, &mut out);
-            }
-        }
-    }
-    if !out.is_empty() {
-        out.extend_from_slice(b"\r\n");
-    }
-    out
-}
-
-fn accept(ctx: &mut Ctx, flags: &SaveFlags, contacts: &[u8]) {
-    let shard = ctx.shard.clone();
-    shard.count(shard.kernel.state::<Registrar>().accepted, 1);
-    if flags.no_reply {
-        return;
-    }
-    let mut headers = contacts.to_vec();
-    if let Some(request) = ctx.request()
-        && matches!(flags.path, PathMode::Lazy | PathMode::Strict)
-        && supports(request, b"path")
-    {
-        for h in request.headers_of(HeaderId::Path) {
-            headers.extend_from_slice(h.line);
-        }
-    }
-    signaling::reply(ctx, 200, b"OK", &headers, None);
-}
-
-fn refuse(ctx: &mut Ctx, flags: &SaveFlags, refusal: &Refusal) {
-    if flags.no_reply {
-        return;
-    }
-    let mut headers = refusal.2.clone();
-    headers.extend_from_slice(b"P-Registrar-Error: ");
-    headers.extend_from_slice(refusal.1.as_bytes());
-    headers.extend_from_slice(b"\r\n");
-    let retry_after = ctx.shard.kernel.state::<Registrar>().retry_after;
-    if retry_after > 0 && refusal.0 >= 500 {
-        headers.extend_from_slice(b"Retry-After: ");
-        headers.extend_from_slice(itoa::Buffer::new().format(retry_after).as_bytes());
-        headers.extend_from_slice(b"\r\n");
-    }
-    if signaling::reply(ctx, refusal.0, refusal.reason().as_bytes(), &headers, None) {
-        ctx.note_mut::<Refused>().0 = true;
     }
 }
