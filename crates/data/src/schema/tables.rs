@@ -464,6 +464,25 @@ pub const TABLES: &[Table] = &[
         indexes: &[],
     },
     Table {
+        name: "sms_list",
+        version: Some(1),
+        columns: &[serial("id"), text("account", 64), text("name", 21), text("address", 32)],
+        indexes: &[unique("list_idx", &["account", "name", "address"])],
+    },
+    Table {
+        name: "sms_request",
+        version: Some(1),
+        columns: &[
+            serial("id"),
+            text("account", 64),
+            text("request_key", 255),
+            int("status", 0),
+            big("moment"),
+            Column { name: "body", kind: Kind::Blob, null: true, default: None },
+        ],
+        indexes: &[unique("key_idx", &["account", "request_key"]), index("moment_idx", &["moment"])],
+    },
+    Table {
         name: "silo",
         version: Some(6),
         columns: &[

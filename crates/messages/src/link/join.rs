@@ -228,6 +228,13 @@ pub fn read(piece: &Piece<'_>, default: Alphabet) -> Joined {
     whole(&[Text::read(piece, default)])
 }
 
+/// What the parts of one message say together, in this order.
+#[must_use]
+pub fn join_all(pieces: &[Piece<'_>], default: Alphabet) -> Joined {
+    let texts: Vec<Text> = pieces.iter().map(|p| Text::read(p, default)).collect();
+    whole(&texts)
+}
+
 impl Text {
     fn read(piece: &Piece<'_>, default: Alphabet) -> Text {
         let coding = Coding::read(piece.data_coding, default);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use futures_util::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use switchroom_engine::smpp_session::{Settings, Side};
 use switchroom_kernel::Kernel;
 use switchroom_kernel::events::EventId;
@@ -22,6 +22,7 @@ use switchroom_script::Value;
 use switchroom_wire::smpp::CommandId;
 
 use super::api::Receiver;
+use super::asked::Waiting;
 use super::connection::{self, Connection};
 use super::incoming::Peer;
 use super::params::Confs;
@@ -65,9 +66,12 @@ pub(super) struct Gateway {
     pub counted: Counted,
     pub bind_event: Option<EventId>,
     pub receipt_event: Option<EventId>,
+    pub alert_event: Option<EventId>,
+    pub asked: Mutex<Waiting>,
     pub receiver: RwLock<Option<Arc<dyn Receiver>>>,
     pub connections: RwLock<BTreeMap<String, Arc<Connection>>>,
-    pub next_worker: AtomicUsize,
+    /// For the names of messages that are submitted to us.
+    pub serial: AtomicU64,
 }
 
 impl Gateway {
@@ -240,9 +244,4 @@ impl AsyncWrite for Resumed {
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.stream).poll_close(cx)
     }
-}
-
-/// Which worker takes the next message.
-pub(super) fn next_worker(gateway: &Gateway, workers: usize) -> usize {
-    gateway.next_worker.fetch_add(1, Relaxed) % workers.max(1)
 }

@@ -5,6 +5,7 @@
 //! in memory.
 
 use std::cell::RefCell;
+use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,13 +16,15 @@ use switchroom_engine::smpp_session::{Mode, Side};
 use switchroom_script::Value;
 use switchroom_wire::gsm::Alphabet;
 use switchroom_wire::smpp::{
-    Bind, Body, CommandId, Header, MessageId, MessageState, Outbind, Pdu, ShortMessage, Status, receipt, tag,
+    Bind, Body, CommandId, Header, MessageId, MessageState, Outbind, Pdu, ShortMessage, Status, push_tlv,
+    receipt, tag,
 };
 
 use super::api::{Incoming, Receipt};
 use super::connection::{self, BIND, Connection};
-use super::gateway::{Gateway, next_worker, same};
-use super::outgoing::Party;
+use super::gateway::{Gateway, same};
+use super::outgoing::{Outgoing, Party};
+use crate::imdn::{self, Asked};
 use crate::link::join::{Outcome, Piece, read};
 use crate::link::{Closed, Handler, LinkHandle};
 
@@ -67,9 +70,11 @@ impl Answer {
         self.finish(verdict);
     }
 
-    /// Answers a submitted message with a name for it.
+    /// Answers; a submitted message gets this name.
     pub fn accept(mut self, id: &[u8]) {
-        self.id = id.to_vec();
+        if !self.id.is_empty() {
+            self.id = id.to_vec();
+        }
         self.finish(Verdict::Taken);
     }
 
@@ -144,9 +149,20 @@ impl Peer {
         let Some(connection) = self.connection() else { return };
         let mut answer = Answer { link: link.clone(), header: Some(header), id: Vec::new() };
         if header.command == CommandId::SUBMIT_SM || header.command == CommandId::DATA_SM {
-            let serial = self.gateway.next_worker.load(std::sync::atomic::Ordering::Relaxed) as u64;
+            let serial = self.gateway.serial.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             let number = self.gateway.unix() << 20 | serial & 0xf_ffff;
             answer.id = format!("{number:x}").into_bytes();
+        }
+        let party =
+            |a: &switchroom_wire::smpp::Address<'_>| Party { ton: a.ton, npi: a.npi, addr: a.addr.to_vec() };
+        let (source, destination) = (party(&message.source), party(&message.destination));
+        let receiver = self.gateway.receiver.read().clone().filter(|_| !message.is_receipt());
+        if let Some(receiver) = receiver
+            && receiver.wants(&connection.row.name, &source, &destination)
+        {
+            self.gateway.count(|s| s.received);
+            let raw = as_it_came(message, source, destination, connection.side());
+            return receiver.take(&connection.row.name, raw, answer);
         }
         let piece = Piece::from(message);
         let content = match message.is_receipt() {
@@ -161,12 +177,10 @@ impl Peer {
                 }
             },
         };
-        let party =
-            |a: &switchroom_wire::smpp::Address<'_>| Party { ton: a.ton, npi: a.npi, addr: a.addr.to_vec() };
         let incoming = Incoming {
             connection: connection.row.name.clone(),
-            source: party(&message.source),
-            destination: party(&message.destination),
+            source,
+            destination,
             receipt: message.is_receipt().then(|| receipt_of(message, &content.octets)),
             content,
             data_coding: message.data_coding,
@@ -192,7 +206,19 @@ impl Peer {
             ];
             gateway.raise(gateway.receipt_event, values);
         }
-        let receiver = gateway.receiver.read().clone();
+        let mut told = None;
+        if let Some(receipt) = &incoming.receipt {
+            let last = receipt.state.is_final() || receipt.state == MessageState::Accepted;
+            let text = gateway.asked.lock().find(&incoming.connection, &receipt.id, last);
+            if let Some(text) = text {
+                match last.then(|| text.ended(receipt.state)).flatten() {
+                    Some(delivered) => told = Some((text, delivered)),
+                    // Others of its parts, or a state on the way: nobody asked for these.
+                    None => return answer.give(Verdict::Taken),
+                }
+            }
+        }
+        let receiver = gateway.receiver.read().clone().filter(|_| told.is_none());
         let answer = match receiver {
             Some(receiver) => match receiver.receive(&incoming, answer) {
                 Some(answer) => answer,
@@ -205,9 +231,14 @@ impl Peer {
             let verdict = if incoming.receipt.is_some() { Verdict::Taken } else { Verdict::Never };
             return answer.give(verdict);
         };
-        let made = message_request(&incoming, &gateway.local, &self.address, uri);
+        let made = match &told {
+            Some((text, delivered)) => notification(&incoming, &text.asked, *delivered, uri),
+            None => message_request(&incoming, &gateway.local, &self.address, uri),
+        };
         let (counted, stats) = (gateway.counted, gateway.stats.clone());
-        let worker = next_worker(gateway, kernel.workers);
+        // Messages between the same two keep their order.
+        let between = (&incoming.source.addr, &incoming.destination.addr);
+        let worker = gateway.random.hash_one(between) as usize % kernel.workers.max(1);
         let posted = kernel.on_worker(worker, move |shard| {
             let answer = RefCell::new(Some(answer));
             let done = move |code: u16| {
@@ -224,6 +255,30 @@ impl Peer {
         if !posted {
             tracing::warn!("proto_smpp: a worker is too busy for a message; the peer will try again");
         }
+    }
+}
+
+/// All fields of a message. Only applications ask for receipts; what an SMS centre says there is for phones.
+fn as_it_came(message: &ShortMessage<'_>, source: Party, destination: Party, side: Side) -> Outgoing {
+    let receipts = if side == Side::Centre { 0x1f } else { 0x1c };
+    let mut tlvs = Vec::new();
+    for t in message.tlvs.iter().filter(|t| t.tag != tag::MESSAGE_PAYLOAD) {
+        push_tlv(&mut tlvs, t.tag, t.value);
+    }
+    Outgoing {
+        source,
+        destination,
+        service_type: message.service_type.to_vec(),
+        // The mode is between the peer and us.
+        esm_class: message.esm_class & !0x03,
+        protocol_id: message.protocol_id,
+        priority: message.priority,
+        schedule: message.schedule.to_vec(),
+        validity: message.validity.to_vec(),
+        registered_delivery: message.registered_delivery & receipts,
+        data_coding: message.data_coding,
+        text: message.payload().to_vec(),
+        tlvs,
     }
 }
 
@@ -258,6 +313,26 @@ fn message_request(incoming: &Incoming, local: &str, peer: &str, next_hop: Bytes
         next_hop: Some(next_hop),
         headers: headers.into(),
         body: Some((Bytes::from_static(body.0.as_bytes()), body.1)),
+        ..Request::default()
+    }
+}
+
+/// The MESSAGE that tells a SIP user of the end of what he sent (RFC 5438).
+fn notification(incoming: &Incoming, asked: &Asked, delivered: bool, next_hop: Bytes) -> Request {
+    let mut headers = Vec::new();
+    push_header(&mut headers, "P-SMPP-Connection", &incoming.connection);
+    let id = incoming.receipt.as_ref().map_or("", |r| &r.id);
+    let about = imdn::Notification { message_id: &asked.message_id, delivered };
+    let name = format!("smpp-{}", token(id));
+    let body = imdn::notify(&asked.recipient, &asked.user, &asked.moment, &name, &about);
+    Request {
+        method: Bytes::from_static(b"MESSAGE"),
+        ruri: asked.user.to_string().into(),
+        from: format!("<{}>", asked.recipient).into(),
+        to: format!("<{}>", asked.user).into(),
+        next_hop: Some(next_hop),
+        headers: headers.into(),
+        body: Some((Bytes::from_static(imdn::CPIM.as_bytes()), body.into())),
         ..Request::default()
     }
 }
@@ -378,8 +453,16 @@ impl Handler for Peer {
                 self.message(link, pdu.header, &message);
             }
             Body::Alert(alert) => {
-                let who = String::from_utf8_lossy(alert.source.addr);
-                tracing::info!("proto_smpp: {}: {who} can be reached again", self.address);
+                let text = |octets: &[u8]| Value::str(octets.to_vec());
+                let name = self.connection().map_or_else(String::new, |c| c.row.name.clone());
+                let status = alert.tlvs.number(tag::MS_AVAILABILITY_STATUS).unwrap_or(0);
+                let values = vec![
+                    Value::str(name),
+                    text(alert.source.addr),
+                    text(alert.esme.addr),
+                    Value::Int(i64::from(status)),
+                ];
+                self.gateway.raise(self.gateway.alert_event, values);
             }
             _ => {
                 link.nack(pdu.header, Status::INVCMDID);

@@ -6,6 +6,7 @@
 //! the SMS centre.
 
 pub mod api;
+mod asked;
 mod commands;
 mod connection;
 pub(crate) mod functions;
@@ -58,6 +59,11 @@ pub static MODULE: Module = Module {
             name: "E_SMPP_RECEIPT",
             attrs: &["name", "id", "state", "error", "source", "destination", "text"],
             help: "A delivery receipt came",
+        },
+        EventDecl {
+            name: "E_SMPP_ALERT",
+            attrs: &["name", "number", "application", "status"],
+            help: "An SMS centre says that a phone can be reached again",
         },
     ],
     commands: commands::COMMANDS,
@@ -150,9 +156,11 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
         },
         bind_event: o.kernel.events.find("E_SMPP_BIND"),
         receipt_event: o.kernel.events.find("E_SMPP_RECEIPT"),
+        alert_event: o.kernel.events.find("E_SMPP_ALERT"),
+        asked: Default::default(),
         receiver: Default::default(),
         connections: Default::default(),
-        next_worker: Default::default(),
+        serial: Default::default(),
     });
     listen(o, &gateway, &listens)?;
     let rows = block_on(gateway.table.load()).map_err(|e| format!("table {}: {e}", gateway.table.name))?;

@@ -47,6 +47,7 @@ pub fn kannel(kernel: Arc<Kernel>, request: HttpRequest) -> BoxFuture<HttpRespon
             },
             schedule: minutes("deferred"),
             validity: minutes("validity"),
+            ..Wish::default()
         };
         let to = get(&p, "to");
         if to.trim().is_empty() {

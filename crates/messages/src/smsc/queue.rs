@@ -4,12 +4,13 @@
 //! lines are double-ended queues, clocks have one bucket for each second, and a message that has left is skipped where its
 //! number still stands.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use switchroom_wire::smpp::MessageState;
 
 use super::message::{Addr, Message};
+use super::parts::{Added, Parts};
 
 /// Levels of `priority_flag`.
 const LEVELS: usize = 4;
@@ -23,10 +24,11 @@ pub struct Queue {
     due: BTreeMap<i64, Vec<u64>>,
     expiries: BTreeMap<i64, Vec<u64>>,
     /// Who may be replaced or cancelled without knowing the number.
-    likes: HashMap<u64, Vec<u64>, foldhash::fast::RandomState>,
+    likes: BTreeSet<(u64, u64)>,
     hasher: foldhash::fast::RandomState,
     /// Who waits for a receipt of another SMS centre: target and that centre's id.
     remote: HashMap<(Arc<str>, Box<str>), u64, foldhash::fast::RandomState>,
+    parts: Parts,
 }
 
 struct Slot {
@@ -44,6 +46,8 @@ enum Place {
     UnderWay,
     /// The next SMS centre has it.
     Away,
+    /// A part that waits for others, or is carried by the first.
+    Held,
 }
 
 #[derive(Default)]
@@ -75,14 +79,56 @@ impl Queue {
     pub fn insert(&mut self, message: Message, now: i64) {
         let id = message.id;
         self.expiries.entry(message.expires).or_default().push(id);
-        self.likes.entry(self.likeness(&message)).or_default().push(id);
+        self.likes.insert((self.likeness(&message), id));
         if let Some(remote) = &message.remote_id {
             self.remote.insert((message.target.clone(), remote.clone()), id);
             self.messages.insert(id, Slot { message, place: Place::Away });
             return;
         }
-        self.messages.insert(id, Slot { message, place: Place::Clock });
-        self.place(id, now);
+        self.messages.insert(id, Slot { message, place: Place::Held });
+        self.settle(id, now);
+    }
+
+    /// To its place, or to the other parts of its text.
+    fn settle(&mut self, id: u64, now: i64) {
+        let Some(slot) = self.messages.get_mut(&id) else { return };
+        slot.place = Place::Held;
+        match self.parts.add(&slot.message, now) {
+            Added::Alone => self.place(id, now),
+            Added::Held => {}
+            Added::Whole(first) => self.place(first, now),
+        }
+    }
+
+    /// What stayed in parts since `before` goes as it is: gives the destinations that have something new to take.
+    pub fn release(&mut self, before: i64, now: i64) -> Vec<Arc<str>> {
+        let ids = self.parts.overdue(before);
+        ids.iter().for_each(|id| self.place(*id, now));
+        ids.iter().filter_map(|id| Some(self.get(*id)?.target.clone())).collect()
+    }
+
+    /// The parts that go as one message with this one, in order, itself first; empty when it goes by itself.
+    pub fn carried(&self, id: u64) -> Vec<&Message> {
+        self.parts.carried(id).iter().filter_map(|id| self.get(*id)).collect()
+    }
+
+    /// The numbers of the same.
+    pub fn carried_ids(&self, id: u64) -> Vec<u64> {
+        self.parts.carried(id).to_vec()
+    }
+
+    /// Parts that went with this message to where it is, when that was before the process started: they stand under its
+    /// remote id and their place in the text.
+    pub fn parts_of_remote(&self, id: u64) -> Vec<u64> {
+        let Some((m, remote)) = self.get(id).and_then(|m| Some((m, m.remote_id.clone()?))) else {
+            return Vec::new();
+        };
+        (1..=255).map_while(|n| self.by_remote(&m.target, &format!("{remote}#{n}"))).collect()
+    }
+
+    /// Messages of which parts are missing.
+    pub fn incomplete(&self) -> usize {
+        self.parts.incomplete()
     }
 
     /// Into its line, or on the clock.
@@ -159,14 +205,64 @@ impl Queue {
 
     /// The next SMS centre took it and will say what becomes of it.
     pub fn away(&mut self, id: u64, remote_id: &str) {
-        let Some(slot) = self.messages.get_mut(&id).filter(|s| s.place == Place::UnderWay) else { return };
+        let fits = |s: &&mut Slot| matches!(s.place, Place::UnderWay | Place::Held);
+        let Some(slot) = self.messages.get_mut(&id).filter(fits) else { return };
+        let was_held = slot.place == Place::Held;
         slot.place = Place::Away;
         slot.message.remote_id = Some(remote_id.into());
         slot.message.under_way = false;
-        if let Some(line) = self.lines.get_mut(&slot.message.target) {
+        if let Some(line) = self.lines.get_mut(&slot.message.target).filter(|_| !was_held) {
             line.under_way = line.under_way.saturating_sub(1);
         }
         self.remote.insert((slot.message.target.clone(), remote_id.into()), id);
+    }
+
+    /// Its destination failed: it goes to another one now, and the messages it carried with it. Gives all of them as they
+    /// are then.
+    pub fn redirect(
+        &mut self,
+        id: u64,
+        target: &Arc<str>,
+        further: &[Arc<str>],
+        due: i64,
+        now: i64,
+        error: u32,
+    ) -> Vec<Message> {
+        let mut ids = vec![id];
+        ids.extend(self.parts.remove(id));
+        let mut moved = Vec::with_capacity(ids.len());
+        for id in ids {
+            let Some(place) = self.messages.get(&id).map(|s| s.place) else { continue };
+            self.leave(id, place);
+            let Some(slot) = self.messages.get_mut(&id) else { continue };
+            let m = &mut slot.message;
+            m.target = target.clone();
+            m.further = further.to_vec();
+            (m.due, m.error, m.under_way, m.remote_id) = (due, error, false, None);
+            m.attempts += 1;
+            moved.push(m.clone());
+            self.settle(id, now);
+        }
+        moved
+    }
+
+    /// Out of its line, whatever comes next.
+    fn leave(&mut self, id: u64, place: Place) {
+        let Some(slot) = self.messages.get(&id) else { return };
+        let (target, remote) = (slot.message.target.clone(), slot.message.remote_id.clone());
+        if let Some(line) = self.lines.get_mut(&target) {
+            match place {
+                Place::Line => line.waiting = line.waiting.saturating_sub(1),
+                Place::UnderWay => line.under_way = line.under_way.saturating_sub(1),
+                Place::Clock | Place::Away | Place::Held => {}
+            }
+            if line.waiting == 0 && line.under_way == 0 && line.closed_until == 0 {
+                self.lines.remove(&target);
+            }
+        }
+        if let Some(remote) = remote {
+            self.remote.remove(&(target, remote));
+        }
     }
 
     /// Who waits for the receipt with this id of this destination.
@@ -191,41 +287,24 @@ impl Queue {
         self.lines.iter().filter(wanted).map(|(target, _)| target.clone()).collect()
     }
 
-    /// A message leaves, whatever its end.
-    pub fn remove(&mut self, id: u64) -> Option<Message> {
-        let slot = self.messages.remove(&id)?;
-        if let Some(line) = self.lines.get_mut(&slot.message.target) {
-            match slot.place {
-                Place::Line => line.waiting = line.waiting.saturating_sub(1),
-                Place::UnderWay => line.under_way = line.under_way.saturating_sub(1),
-                Place::Clock | Place::Away => {}
-            }
-            if line.waiting == 0 && line.under_way == 0 && line.closed_until == 0 {
-                self.lines.remove(&slot.message.target);
-            }
-        }
-        if let Some(remote) = &slot.message.remote_id {
-            self.remote.remove(&(slot.message.target.clone(), remote.clone()));
-        }
-        let like = self.likeness(&slot.message);
-        if let Some(ids) = self.likes.get_mut(&like) {
-            ids.retain(|i| *i != id);
-            if ids.is_empty() {
-                self.likes.remove(&like);
-            }
-        }
-        Some(slot.message)
+    /// A message leaves, whatever its end. The others that it carried are named; they are still there.
+    pub fn remove(&mut self, id: u64) -> Option<(Message, Vec<u64>)> {
+        let place = self.messages.get(&id)?.place;
+        self.leave(id, place);
+        let message = self.messages.remove(&id)?.message;
+        self.likes.remove(&(self.likeness(&message), id));
+        Some((message, self.parts.remove(id)))
     }
 
     /// Whether it has not been given out, so that it can still be cancelled or replaced.
     pub fn is_waiting(&self, id: u64) -> bool {
-        self.messages.get(&id).is_some_and(|s| matches!(s.place, Place::Line | Place::Clock))
+        self.messages.get(&id).is_some_and(|s| matches!(s.place, Place::Line | Place::Clock | Place::Held))
     }
 
     /// Changes a message that waits. Its number stays.
     pub fn change(&mut self, id: u64, now: i64, change: impl FnOnce(&mut Message)) -> Option<Message> {
         let slot = self.messages.get_mut(&id)?;
-        if !matches!(slot.place, Place::Line | Place::Clock) {
+        if !matches!(slot.place, Place::Line | Place::Clock | Place::Held) {
             return None;
         }
         let (due, expires) = (slot.message.due, slot.message.expires);
@@ -234,7 +313,7 @@ impl Queue {
         if message.expires != expires {
             self.expiries.entry(message.expires).or_default().push(id);
         }
-        if message.due != due {
+        if message.due != due && slot.place != Place::Held {
             if slot.place == Place::Line
                 && let Some(line) = self.lines.get_mut(&message.target)
             {
@@ -248,17 +327,17 @@ impl Queue {
     /// Messages that wait from one account, between the same addresses, for the same service.
     pub fn alike(&self, account: &str, source: &Addr, destination: &Addr, service: &[u8]) -> Vec<u64> {
         let like = self.hash(account, source, destination, service);
-        let ids = self.likes.get(&like).map_or(&[][..], |v| v);
-        let same = |id: &&u64| {
-            self.is_waiting(**id)
-                && self.get(**id).is_some_and(|m| {
+        let ids = self.likes.range((like, 0)..=(like, u64::MAX)).map(|(_, id)| *id);
+        let same = |id: &u64| {
+            self.is_waiting(*id)
+                && self.get(*id).is_some_and(|m| {
                     *m.account == *account
                         && m.source.addr == source.addr
                         && m.destination.addr == destination.addr
                         && *m.content.service_type == *service
                 })
         };
-        ids.iter().filter(same).copied().collect()
+        ids.filter(same).collect()
     }
 
     fn likeness(&self, m: &Message) -> u64 {

@@ -6,18 +6,19 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use switchroom_calls::tm::api::{Request, request};
-use switchroom_kernel::Kernel;
 use switchroom_kernel::events::{Event, Subscriber};
+use switchroom_kernel::{Kernel, Shard};
 use switchroom_users::usrloc::contact::Field;
 use switchroom_users::usrloc::{Location, api};
-use switchroom_wire::smpp::Status;
+use switchroom_wire::smpp::{MessageState, Status, Tlvs, tag};
 
-use super::centre::{Centre, Outcome, Outlet, text};
-use super::message::Message;
+use super::centre::{Centre, Outcome, Outlet};
+use super::message::{Addr, Message, Nature};
+use crate::imdn;
 use crate::proto_smpp::api::{Verdict, escape_user};
 
-/// Messages to one user under way at a time.
-const AT_ONCE: usize = 8;
+/// Messages to one user under way at a time: the next leaves when the one before has its answer, so they keep their order.
+const AT_ONCE: usize = 1;
 
 /// One user.
 pub struct SipUser {
@@ -75,36 +76,81 @@ impl Outlet for SipUser {
         let Some(kernel) = self.kernel.upgrade() else { return false };
         let Some(mut made) = self.towards(&kernel) else { return false };
         let domain = self.aor.split_once('@').map_or("localhost", |(_, d)| d);
-        let uri = |user: &[u8]| {
-            let mut uri = b"<sip:".to_vec();
-            escape_user(user, &mut uri);
+        let uri = |user: &Addr| {
+            let mut uri = b"sip:".to_vec();
+            escape_user(user.text().as_bytes(), &mut uri);
             uri.push(b'@');
             uri.extend_from_slice(domain.as_bytes());
-            uri.push(b'>');
-            Bytes::from(uri)
+            String::from_utf8_lossy(&uri).into_owned()
         };
-        made.from = uri(&message.source.addr);
-        made.to = uri(&message.destination.addr);
-        let kind = Bytes::from_static(b"text/plain;charset=utf-8");
-        made.body = Some((kind, text(&message.content).into()));
-        let (centre, id) = (centre.clone(), message.id);
-        let worker = (id % kernel.workers.max(1) as u64) as usize;
-        kernel.on_worker(worker, move |shard| {
-            let told = Cell::new(false);
-            let done = move |code: u16| {
-                if told.replace(true) {
-                    return;
+        let from = uri(&message.source);
+        let to = match &message.asked {
+            Some(asked) if message.nature == Nature::Receipt => asked.user.to_string(),
+            _ => uri(&message.destination),
+        };
+        made.from = format!("<{from}>").into();
+        made.to = format!("<{to}>").into();
+        let name = format!("sms-{}", message.id);
+        let moment = imdn::moment(centre.now());
+        let cpim = |text: String| Some((Bytes::from_static(imdn::CPIM.as_bytes()), Bytes::from(text)));
+        let mut plain = None;
+        match (&message.asked, message.nature) {
+            (Some(asked), Nature::Receipt) => {
+                let tlvs = Tlvs::read(&message.content.tlvs, false).unwrap_or_default();
+                let state = tlvs.number(tag::MESSAGE_STATE).unwrap_or(0);
+                let delivered = [MessageState::Delivered, MessageState::Accepted].map(|s| s as u32);
+                let told = imdn::Notification {
+                    message_id: &asked.message_id,
+                    delivered: delivered.contains(&state),
+                };
+                let sent = if asked.moment.is_empty() { &moment } else { &*asked.moment };
+                made.body = cpim(imdn::notify(&asked.recipient, &asked.user, sent, &name, &told));
+            }
+            _ => {
+                let text = centre.whole_text(message);
+                let kind = Bytes::from_static(b"text/plain;charset=utf-8");
+                made.body = Some((kind, text.clone().into()));
+                let asks = centre.settings.imdn && message.content.registered_delivery & 0x03 != 0;
+                if asks && message.nature == Nature::Message {
+                    plain = made.body.take();
+                    made.body = cpim(imdn::wrap(&from, &to, &moment, &name, &text));
                 }
+            }
+        }
+        let (centre, id) = (centre.clone(), message.id);
+        // Everything to one user by one worker, so that it leaves in its order.
+        let worker = self.aor.bytes().fold(7usize, |n, b| n.wrapping_mul(31).wrapping_add(usize::from(b)))
+            % kernel.workers.max(1);
+        kernel.on_worker(worker, move |shard| {
+            let done = move |code: u16, asked: bool| {
                 let outcome = match Verdict::of_reply(code) {
+                    Verdict::Taken if asked => Outcome::Taken(name.clone()),
                     Verdict::Taken => Outcome::Delivered,
                     Verdict::Later => Outcome::Temporary(Status::RX_T_APPN),
                     Verdict::Never | Verdict::Status(_) => Outcome::Permanent(Status::RX_R_APPN),
                 };
                 centre.outcome(id, outcome);
             };
-            request(shard, made, Rc::new(move |_, code, _| done(code)));
+            ask(shard, made, plain, Rc::new(done));
         })
     }
+}
+
+/// Sends it; where the phone does not know the wrapper, the plain body. `done` hears the final code, and whether the
+/// recipient was asked to say more.
+fn ask(shard: &Rc<Shard>, made: Request, plain: Option<(Bytes, Bytes)>, done: Rc<dyn Fn(u16, bool)>) {
+    let told = Cell::new(false);
+    let again = plain.clone().map(|body| Request { body: Some(body), ..made.clone() });
+    let on_final = move |shard: &Rc<Shard>, code: u16| {
+        if told.replace(true) {
+            return;
+        }
+        match &again {
+            Some(again) if matches!(code, 406 | 415 | 488) => ask(shard, again.clone(), None, done.clone()),
+            again => done(code, again.is_some()),
+        }
+    };
+    request(shard, made, Rc::new(move |shard, code, _| on_final(shard, code)));
 }
 
 /// Hears who registers, so that what waits for them leaves at once.
@@ -115,7 +161,9 @@ impl Subscriber for Registrations {
         let Some(centre) = self.0.upgrade() else { return };
         let aor = event.attrs.iter().find(|(n, _)| &**n == "aor").and_then(|(_, v)| v.to_bytes());
         let Some(aor) = aor else { return };
-        centre.dispatch(&format!("sip:{}", String::from_utf8_lossy(&aor)).into());
+        let target: Arc<str> = format!("sip:{}", String::from_utf8_lossy(&aor)).into();
+        centre.reachable(&target);
+        centre.dispatch(&target);
     }
 
     fn describe(&self) -> String {

@@ -5,6 +5,7 @@
 mod auth;
 mod cancel;
 mod cdr;
+mod centre;
 mod cloud;
 mod crowd;
 mod database;

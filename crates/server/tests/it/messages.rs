@@ -13,17 +13,17 @@ use crate::smsc::Smpp;
 use crate::support::{House, Setup};
 use crate::ua::{Call, Ua};
 
-struct Stage {
-    house: House,
-    smpp: SocketAddr,
+pub struct Stage {
+    pub house: House,
+    pub smpp: SocketAddr,
 }
 
 /// A centre with the customers `shop` and `inbox`; everything to 49 goes to `inbox`.
-fn stage(more: &str) -> Stage {
+pub fn stage(more: &str) -> Stage {
     stage_with("route { exit; }", more)
 }
 
-fn stage_with(routes: &str, more: &str) -> Stage {
+pub fn stage_with(routes: &str, more: &str) -> Stage {
     let port = free_port();
     let params = format!(
         "loadmodule \"credit.so\"\nloadmodule \"proto_smpp.so\"\nloadmodule \"smsc.so\"\nloadmodule \"sms_api.so\"\n\
@@ -39,20 +39,20 @@ fn stage_with(routes: &str, more: &str) -> Stage {
 }
 
 impl Stage {
-    fn bind(&self, name: &str) -> Smpp {
+    pub fn bind(&self, name: &str) -> Smpp {
         let mut peer = Smpp::connect(self.smpp);
         assert_eq!(peer.bind(CommandId::BIND_TRANSCEIVER, name, "secret"), Status::OK);
         peer
     }
 
     #[track_caller]
-    fn mi(&self, command: &[&str]) -> serde_json::Value {
+    pub fn mi(&self, command: &[&str]) -> serde_json::Value {
         let (good, out, err) = self.house.mi(command);
         assert!(good, "{command:?}: {err}");
         serde_json::from_str(&out).unwrap_or_default()
     }
 
-    fn http(&self, head: &str, body: &str) -> (u16, String) {
+    pub fn http(&self, head: &str, body: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.house.mi)).unwrap();
         let request = format!(
             "{head}\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
@@ -66,13 +66,13 @@ impl Stage {
     }
 }
 
-fn text(text: &[u8]) -> ShortMessage<'_> {
+pub fn text(text: &[u8]) -> ShortMessage<'_> {
     ShortMessage { text, registered_delivery: 1, ..ShortMessage::default() }
 }
 
 /// Submits a message and gives its id.
 #[track_caller]
-fn submit(peer: &mut Smpp, to: &str, message: ShortMessage<'_>) -> Result<String, Status> {
+pub fn submit(peer: &mut Smpp, to: &str, message: ShortMessage<'_>) -> Result<String, Status> {
     let sequence = peer.message(CommandId::SUBMIT_SM, "Shop", to, message);
     let pdu = peer.next();
     let pdu = Pdu::read(&pdu, Rules::LENIENT).unwrap();
@@ -88,7 +88,7 @@ fn submit(peer: &mut Smpp, to: &str, message: ShortMessage<'_>) -> Result<String
 
 /// The next message that is delivered; it is answered with `status`.
 #[track_caller]
-fn deliver(peer: &mut Smpp, status: Status) -> (Vec<u8>, u8, String) {
+pub fn deliver(peer: &mut Smpp, status: Status) -> (Vec<u8>, u8, String) {
     let pdu = peer.next();
     let read = Pdu::read(&pdu, Rules::LENIENT).unwrap();
     let Body::Message(m) = read.body else { panic!("no message: {read:?}") };
