@@ -2,7 +2,7 @@
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use switchroom_script::Program;
 use switchroom_script::parse::ast::BlacklistDef;
+use switchroom_wire::sip::scan;
 
 use crate::by_type::ByType;
 use crate::context::Ctx;
@@ -299,24 +300,26 @@ impl Kernel {
     }
 
     /// Whether a host and port are us: a socket, its advertised address, or an alias. Port 0 stands for any.
-    pub fn is_myself(&self, host: &str, port: u16, proto: Option<Proto>) -> bool {
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let ip: Option<IpAddr> = host.parse().ok();
+    pub fn is_myself(&self, host: impl AsRef<[u8]>, port: u16, proto: Option<Proto>) -> bool {
+        let host = host.as_ref();
+        let host = host.strip_prefix(b"[").and_then(|h| h.strip_suffix(b"]")).unwrap_or(host);
+        let ip = scan::ip_literal(host);
         let socket = |s: &crate::ports::net::ListenSocket| {
             let proto_fits = proto.is_none_or(|p| p == s.proto);
             let own = ip.is_some_and(|ip| s.addr.ip() == ip) && (port == 0 || s.addr.port() == port);
             let shown = s.advertised.as_ref().is_some_and(|(h, p)| {
-                h.trim_matches(['[', ']']).eq_ignore_ascii_case(host)
+                h.trim_matches(['[', ']']).as_bytes().eq_ignore_ascii_case(host)
                     && (port == 0 || p.unwrap_or(s.addr.port()) == port)
             });
             proto_fits && (own || shown)
         };
         let alias = |a: &Alias| {
-            let named = a.host.eq_ignore_ascii_case(host)
+            let own = a.host.as_bytes();
+            let named = own.eq_ignore_ascii_case(host)
                 || (a.subdomains
-                    && host.len() > a.host.len()
-                    && host.as_bytes()[host.len() - a.host.len() - 1] == b'.'
-                    && host.as_bytes()[host.len() - a.host.len()..].eq_ignore_ascii_case(a.host.as_bytes()));
+                    && host.len() > own.len()
+                    && host[host.len() - own.len() - 1] == b'.'
+                    && host[host.len() - own.len()..].eq_ignore_ascii_case(own));
             named
                 && (port == 0 || a.port.is_none_or(|p| p == port))
                 && (proto.is_none() || a.proto.is_none() || a.proto == proto)

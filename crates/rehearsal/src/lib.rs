@@ -139,7 +139,9 @@ impl Rehearsal {
 
     /// What was sent since the last time, in order.
     pub fn sent(&self) -> Vec<Sent> {
-        self.wire.sent.borrow_mut().drain(..).collect()
+        let sent = std::mem::take(&mut *self.wire.sent.borrow_mut());
+        let text = |data: &Bytes| String::from_utf8_lossy(data).into_owned();
+        sent.into_iter().map(|o| Sent { to: o.peer, from: o.socket, text: text(&o.data) }).collect()
     }
 
     /// Let time pass, with every timer and sleep that ends meanwhile.
@@ -217,14 +219,13 @@ fn sockets(defs: &[SocketDef]) -> Vec<ListenSocket> {
 }
 
 struct Wire {
-    sent: RefCell<VecDeque<Sent>>,
+    sent: RefCell<VecDeque<Outgoing>>,
     clock: Arc<VirtualClock>,
 }
 
 impl Net for Wire {
     fn send(&self, out: Outgoing) {
-        let text = String::from_utf8_lossy(&out.data).into_owned();
-        self.sent.borrow_mut().push_back(Sent { to: out.peer, from: out.socket, text });
+        self.sent.borrow_mut().push_back(out);
     }
     fn close(&self, _: ConnId) {}
     fn now(&self) -> Instant {

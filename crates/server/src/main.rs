@@ -1,5 +1,6 @@
 //! The binary `switchroom`: the command line, and where ports meet drivers.
 
+mod allocator;
 mod catalogue;
 mod check;
 mod cli;
@@ -27,11 +28,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// Messages live on one thread, mostly; this allocator is made for that.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    allocator::configure();
     // Calls come and go in small pieces; clearing two megabytes for the first of them stalls a worker for nothing gained.
     if let Err(e) = rustix::thread::disable_transparent_huge_pages(true) {
         eprintln!("switchroom: huge pages stay on: {e}");

@@ -25,8 +25,7 @@ pub fn packet(shard: &Rc<Shard>, packet: Packet) {
     let received = Received { socket: packet.socket, peer: packet.peer, conn: packet.conn };
     let core = shard.kernel.state::<Core>();
     // A request is read as strictly as RFC 3261 §16.3 asks before any script sees it; replies are passed on as they come.
-    let read = Message::parse(packet.data).and_then(|m| if m.is_request() { m.check() } else { Ok(m) });
-    match read {
+    match Message::shared(packet.data) {
         Ok(msg) if msg.is_request() => {
             shard.count(core.stats.rcv_requests, 1);
             note(shard, &msg, &received);
@@ -64,8 +63,8 @@ fn note(shard: &Shard, msg: &Message, received: &Received) {
     });
 }
 
-fn request(shard: &Rc<Shard>, msg: Message, received: Received) {
-    let mut ctx = Ctx::new(shard.clone(), Rc::new(msg), received, RouteType::Request);
+fn request(shard: &Rc<Shard>, msg: Rc<Message>, received: Received) {
+    let mut ctx = Ctx::new(shard.clone(), msg, received, RouteType::Request);
     send::stamp_received(&mut ctx);
     alias::accept(&ctx);
     for hook in &shard.kernel.hooks.request {
@@ -124,7 +123,7 @@ pub fn request_done(mut ctx: Box<Ctx>, _outcome: Outcome) {
     }
 }
 
-fn reply(shard: &Rc<Shard>, msg: Message, received: Received) {
+fn reply(shard: &Rc<Shard>, msg: Rc<Message>, received: Received) {
     let core = shard.kernel.state::<Core>();
     let own = msg.via().is_ok_and(|v| send::is_own_via(shard, &v));
     if !own {
@@ -132,7 +131,7 @@ fn reply(shard: &Rc<Shard>, msg: Message, received: Received) {
         shard.count(core.stats.drop_replies, 1);
         return;
     }
-    let ctx = Ctx::new(shard.clone(), Rc::new(msg), received, RouteType::Onreply);
+    let ctx = Ctx::new(shard.clone(), msg, received, RouteType::Onreply);
     let program = shard.kernel.program.load_full();
     match program.find(RouteType::Onreply, None) {
         Some(route) => run_route(ctx, &program, route, reply_routed),

@@ -162,28 +162,37 @@ fn forward(c: &mut Call<'_>) -> Flow {
     if !ctx.msg.is_request() {
         return FALSE;
     }
-    let target = match c.args.str(0) {
+    let send = |ctx: &mut Ctx, hops| if forward_to(ctx, hops) { TRUE } else { FALSE };
+    match c.args.str(0) {
+        None => to_next_hops(ctx, send),
         Some(t) => match target_uri(t) {
-            Some(uri) => uri,
+            Some(uri) => to_hops(ctx, &uri, send),
             None => {
                 tracing::warn!("forward(): \"{}\" is no address", String::from_utf8_lossy(t));
-                return FALSE;
+                FALSE
             }
         },
-        None => next_hop(ctx),
-    };
-    to_hops(ctx, &target, |ctx, hops| if forward_to(ctx, hops) { TRUE } else { FALSE })
+    }
 }
 
-/// The next hop of a request: `$du`, else the first Path URI, else the Request-URI.
-pub fn next_hop(ctx: &Ctx) -> Bytes {
-    if let Some(dst) = &ctx.target.dst {
-        return dst.clone();
-    }
-    match ctx.target.path.as_deref().and_then(send::first_path_uri) {
-        Some(uri) => Bytes::copy_from_slice(uri),
-        None => ctx.ruri(),
-    }
+/// Where a branch of the request leads: `$du`, else the first Path URI, else its Request-URI.
+pub fn locate_target(ctx: &Ctx, target: &Target) -> Located {
+    let path = target.path.as_deref().and_then(send::first_path_uri);
+    let uri = match (target.dst.as_deref().or(path), target.uri.as_ref().or(ctx.target.uri.as_ref())) {
+        (Some(next), _) => Uri::parse(next),
+        (None, Some(uri)) => Uri::parse(uri),
+        (None, None) => match ctx.request() {
+            Some(request) => request.ruri(),
+            None => return Located::Now(Hops::new()),
+        },
+    };
+    uri.map_or_else(|_| Located::Now(Hops::new()), |u| locate(&ctx.shard.kernel, &u, None))
+}
+
+/// Where the request leads as it is now; then go on with `then`.
+pub fn to_next_hops(ctx: &mut Ctx, then: fn(&mut Ctx, Hops) -> Flow) -> Flow {
+    let located = locate_target(ctx, &ctx.target);
+    with_hops(ctx, located, then)
 }
 
 /// Find out where `uri` leads, then go on with `then`; at once when it is an address literal.
@@ -193,6 +202,10 @@ pub fn to_hops(ctx: &mut Ctx, uri: &Bytes, then: fn(&mut Ctx, Hops) -> Flow) -> 
         Ok(u) => locate(&shard.kernel, &u, None),
         Err(_) => Located::Now(Hops::new()),
     };
+    with_hops(ctx, located, then)
+}
+
+fn with_hops(ctx: &mut Ctx, located: Located, then: fn(&mut Ctx, Hops) -> Flow) -> Flow {
     match located {
         Located::Now(hops) => then(ctx, hops),
         Located::Wait(future) => wait(future, then),

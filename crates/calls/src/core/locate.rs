@@ -1,6 +1,6 @@
 //! Where a URI leads: RFC 3263 §4, by address literal at once, by NAPTR, SRV, A and AAAA without blocking.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -35,33 +35,30 @@ pub enum Located {
 
 /// Find the places a URI leads to. `forced` overrides the transport of the URI.
 pub fn locate(kernel: &Arc<Kernel>, uri: &Uri<'_>, forced: Option<Proto>) -> Located {
-    let Some(question) = Question::new(kernel, uri, forced) else { return Located::Now(Hops::new()) };
-    if let Some(ip) = question.ip {
-        let proto = question.proto.unwrap_or(if question.secure { Proto::Tls } else { Proto::Udp });
-        let port = question.port.unwrap_or(proto.default_port());
+    let Some(wish) = Wish::of(uri, forced) else { return Located::Now(Hops::new()) };
+    if let Some(ip) = parse_ip(wish.host) {
+        let proto = wish.proto.unwrap_or(wish.default());
+        let port = uri.port.unwrap_or(proto.default_port());
         return Located::Now(SmallVec::from_iter([Hop { proto, addr: SocketAddr::new(ip, port) }]));
     }
+    let Some(question) = Question::new(kernel, uri, &wish) else { return Located::Now(Hops::new()) };
     let resolver = kernel.drivers.resolver.clone();
     Located::Wait(Box::pin(async move { question.ask(&*resolver).await }))
 }
 
-struct Question {
-    ip: Option<IpAddr>,
-    host: String,
-    port: Option<u16>,
+/// What a URI says about the way to it.
+struct Wish<'a> {
+    host: &'a [u8],
     proto: Option<Proto>,
     secure: bool,
-    naptr: bool,
-    /// Transports we have sockets for.
-    ours: Vec<Proto>,
 }
 
-impl Question {
-    fn new(kernel: &Kernel, uri: &Uri<'_>, forced: Option<Proto>) -> Option<Question> {
+impl Wish<'_> {
+    fn of<'a>(uri: &Uri<'a>, forced: Option<Proto>) -> Option<Wish<'a>> {
         if !matches!(uri.scheme, Scheme::Sip | Scheme::Sips) {
             return None;
         }
-        let host = uri.param("maddr").filter(|m| !m.is_empty()).unwrap_or_else(|| uri.host_bare());
+        let host = uri.param("maddr").filter(|m| !m.is_empty()).unwrap_or(uri.host);
         let secure = uri.scheme == Scheme::Sips;
         let named = match uri.transport() {
             Some(t) => Some(Proto::parse(std::str::from_utf8(t).ok()?)?),
@@ -73,6 +70,26 @@ impl Question {
             (None, Some(Proto::Ws)) if secure => Some(Proto::Wss),
             (None, named) => named,
         };
+        Some(Wish { host, proto, secure })
+    }
+
+    fn default(&self) -> Proto {
+        if self.secure { Proto::Tls } else { Proto::Udp }
+    }
+}
+
+struct Question {
+    host: String,
+    port: Option<u16>,
+    proto: Option<Proto>,
+    secure: bool,
+    naptr: bool,
+    /// Transports we have sockets for.
+    ours: Vec<Proto>,
+}
+
+impl Question {
+    fn new(kernel: &Kernel, uri: &Uri<'_>, wish: &Wish<'_>) -> Option<Question> {
         let mut ours: Vec<Proto> = Vec::new();
         for s in kernel.sockets() {
             if !ours.contains(&s.proto) {
@@ -80,11 +97,10 @@ impl Question {
             }
         }
         Some(Question {
-            ip: parse_ip(host),
-            host: std::str::from_utf8(host).ok()?.trim_end_matches('.').to_owned(),
+            host: std::str::from_utf8(wish.host).ok()?.trim_end_matches('.').to_owned(),
             port: uri.port,
-            proto,
-            secure,
+            proto: wish.proto,
+            secure: wish.secure,
             naptr: kernel.settings.on("dns_try_naptr"),
             ours,
         })

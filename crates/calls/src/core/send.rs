@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use switchroom_kernel::context::Ctx;
 use switchroom_kernel::ports::net::{ListenSocket, Outgoing, Proto, SocketId};
 use switchroom_kernel::shard::Shard;
@@ -31,11 +32,11 @@ pub fn stamp_received(ctx: &mut Ctx) {
 
 /// Whether a Via names one of our sockets.
 pub fn is_own_via(shard: &Shard, via: &Via<'_>) -> bool {
-    let host = via.host_bare();
-    let host = std::str::from_utf8(host).unwrap_or_default();
-    let proto = std::str::from_utf8(via.transport).ok().and_then(Proto::parse);
-    let port = via.port.unwrap_or(proto.map_or(5060, Proto::default_port));
-    shard.kernel.is_myself(host, port, None)
+    let default = || {
+        let proto = std::str::from_utf8(via.transport).ok().and_then(Proto::parse);
+        proto.map_or(5060, Proto::default_port)
+    };
+    shard.kernel.is_myself(via.host, via.port.unwrap_or_else(default), None)
 }
 
 /// Where a reply to `request` goes: the connection or address it came from, as its Via asks (RFC 3261 §18.2.2).
@@ -153,13 +154,11 @@ pub fn tag_for(core: &Core, request: &Message) -> Vec<u8> {
 /// Send the reply in `ctx` on to the Via below ours, edits included. `token` comes back when it fails.
 pub fn reply_by_via(ctx: &mut Ctx, token: u64) -> bool {
     let msg = ctx.msg.clone();
-    let mut vias = msg.vias();
-    let _own = vias.next();
-    let Some(Ok(next)) = vias.next() else { return false };
+    let Some(Ok(next)) = msg.vias_below().next() else { return false };
     let Some((socket, peer)) = via_target(ctx, &next) else { return false };
     let mut strip = Edits::new();
     strip.pop_via(&msg);
-    let mut out = Vec::with_capacity(msg.raw().len());
+    let mut out = Vec::new();
     serialise(&msg, &[&ctx.edits, &strip], &mut out);
     ctx.shard.net.send(Outgoing { data: out.into(), socket, peer, conn: None, no_new_conn: false, token });
     true
@@ -200,6 +199,9 @@ pub fn choose_socket(
     best.max_by_key(|s| (same_ip(s), near(s), std::cmp::Reverse(s.id.0))).map(|s| s.id)
 }
 
+/// A header line while it is written.
+pub type Line = SmallVec<[u8; 192]>;
+
 /// Our Via line for a request that leaves from `socket`: `Via: SIP/2.0/UDP host:port;branch=...\r\n`.
 pub fn via_line(
     socket: &ListenSocket,
@@ -207,7 +209,7 @@ pub fn via_line(
     branch: &[u8],
     params: &[u8],
 ) -> Bytes {
-    let mut line = Vec::with_capacity(96);
+    let mut line: Line = SmallVec::new();
     line.extend_from_slice(b"Via: SIP/2.0/");
     line.extend_from_slice(socket.proto.via_name().as_bytes());
     line.push(b' ');
@@ -216,11 +218,11 @@ pub fn via_line(
     line.extend_from_slice(branch);
     line.extend_from_slice(params);
     line.extend_from_slice(b"\r\n");
-    line.into()
+    Bytes::copy_from_slice(&line)
 }
 
 /// `host:port` that the world knows a socket by; the script's own choice first.
-pub fn push_host_port(socket: &ListenSocket, advertised: &(Option<Bytes>, Option<Bytes>), out: &mut Vec<u8>) {
+pub fn push_host_port(socket: &ListenSocket, advertised: &(Option<Bytes>, Option<Bytes>), out: &mut Line) {
     match &advertised.0 {
         Some(host) => out.extend_from_slice(host),
         None => match (&socket.advertised, socket.addr) {
@@ -236,7 +238,7 @@ pub fn push_host_port(socket: &ListenSocket, advertised: &(Option<Bytes>, Option
     }
 }
 
-fn push_ipv4(octets: [u8; 4], out: &mut Vec<u8>) {
+fn push_ipv4(octets: [u8; 4], out: &mut Line) {
     for (i, o) in octets.into_iter().enumerate() {
         if i > 0 {
             out.push(b'.');
@@ -247,8 +249,7 @@ fn push_ipv4(octets: [u8; 4], out: &mut Vec<u8>) {
 
 /// An IP literal, with or without brackets.
 pub fn parse_ip(host: &[u8]) -> Option<IpAddr> {
-    let text = std::str::from_utf8(host).ok()?;
-    text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text).parse().ok()
+    scan::ip_literal(host)
 }
 
 /// Add the Route headers that a Path value of the location asks for (RFC 3327), below those pushed already.

@@ -54,12 +54,28 @@ fn process(c: &mut Call<'_>) -> Flow {
         Ok(Some(n)) => {
             let n = n.min(limit + 1) - 1;
             if let Some(h) = msg.header(HeaderId::MaxForwards) {
-                let text = Bytes::copy_from_slice(itoa::Buffer::new().format(n).as_bytes());
-                ctx.edits.replace_part(&msg, h.value, text);
+                ctx.edits.replace_part(&msg, h.value, decimal(n));
             }
             TRUE
         }
         Err(_) => Flow::Value(-2),
+    }
+}
+
+/// A number as text; the values that are met are at hand.
+fn decimal(n: u32) -> Bytes {
+    static SMALL: [[u8; 3]; 256] = {
+        let mut texts = [[0; 3]; 256];
+        let mut n = 0;
+        while n < 256 {
+            texts[n] = [b'0' + (n / 100) as u8, b'0' + (n / 10 % 10) as u8, b'0' + (n % 10) as u8];
+            n += 1;
+        }
+        texts
+    };
+    match SMALL.get(n as usize) {
+        Some(text) => Bytes::from_static(&text[usize::from(n < 100) + usize::from(n < 10)..]),
+        None => Bytes::copy_from_slice(itoa::Buffer::new().format(n).as_bytes()),
     }
 }
 

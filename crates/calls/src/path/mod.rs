@@ -8,7 +8,7 @@ use switchroom_kernel::module::{Function, Hook, Module, Param};
 use switchroom_kernel::ports::net::{ListenSocket, Proto};
 use switchroom_wire::sip::{Edits, HeaderId, Uri, scan};
 
-use crate::core::send::push_host_port;
+use crate::core::send::{Line, push_host_port};
 use crate::rr;
 
 /// The module.
@@ -92,7 +92,7 @@ fn entry(
     received: Option<&str>,
     two: bool,
 ) -> Bytes {
-    let mut out = b"Path: <sip:".to_vec();
+    let mut out = Line::from_slice(b"Path: <sip:");
     if !user.is_empty() {
         out.extend_from_slice(user);
         out.push(b'@');
@@ -109,7 +109,7 @@ fn entry(
         out.extend_from_slice(source.as_bytes());
     }
     out.extend_from_slice(b">\r\n");
-    out.into()
+    Bytes::copy_from_slice(&out)
 }
 
 /// A request came back along our Path: it goes to the address that was noted, unless another proxy comes first.

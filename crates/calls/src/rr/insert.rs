@@ -9,7 +9,7 @@ use switchroom_kernel::ports::net::{ListenSocket, Proto};
 use switchroom_wire::sip::{Edits, Uri};
 
 use super::Rr;
-use crate::core::send::push_host_port;
+use crate::core::send::{Line, push_host_port};
 
 /// What our entry is to say; parameters may be added until the request leaves.
 #[derive(Default)]
@@ -122,7 +122,7 @@ fn push_params(text: &[u8], out: &mut Vec<u8>) {
 }
 
 fn line(entry: &Entry, socket: &ListenSocket, leaving: &Leaving<'_>, two: bool) -> Bytes {
-    let mut out = Vec::with_capacity(96);
+    let mut out = Line::new();
     start(entry, &mut out);
     let own = (None, None);
     // What the script advertises is meant for the side the request goes to.
@@ -133,18 +133,18 @@ fn line(entry: &Entry, socket: &ListenSocket, leaving: &Leaving<'_>, two: bool) 
         out.extend_from_slice(socket.proto.name().as_bytes());
     }
     finish(entry, two, &mut out);
-    out.into()
+    Bytes::copy_from_slice(&out)
 }
 
 fn preset_line(entry: &Entry, preset: &[u8], two: bool) -> Bytes {
-    let mut out = Vec::with_capacity(96);
+    let mut out = Line::new();
     start(entry, &mut out);
     out.extend_from_slice(preset);
     finish(entry, two, &mut out);
-    out.into()
+    Bytes::copy_from_slice(&out)
 }
 
-fn start(entry: &Entry, out: &mut Vec<u8>) {
+fn start(entry: &Entry, out: &mut Line) {
     out.extend_from_slice(b"Record-Route: <sip:");
     if !entry.user.is_empty() {
         out.extend_from_slice(&entry.user);
@@ -152,7 +152,7 @@ fn start(entry: &Entry, out: &mut Vec<u8>) {
     }
 }
 
-fn finish(entry: &Entry, two: bool, out: &mut Vec<u8>) {
+fn finish(entry: &Entry, two: bool, out: &mut Line) {
     out.extend_from_slice(if two { b";r2=on;lr" } else { b";lr" });
     out.extend_from_slice(&entry.params);
     out.extend_from_slice(b">\r\n");

@@ -1,12 +1,16 @@
 //! Following Route: `loose_route()`.
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, TRUE};
 use switchroom_kernel::ports::net::Proto;
-use switchroom_wire::sip::{HeaderId, NameAddr, Uri};
+use switchroom_wire::sip::{HeaderId, Message, NameAddr, Uri};
 
 use super::{RouteParams, Rr};
 use crate::core::functions::find_socket;
+
+/// Values of the Route headers.
+type Routes<'m> = SmallVec<[NameAddr<'m>; 4]>;
 
 /// True when the Route headers decide where the request goes: ours are taken off and the next hop is set.
 pub(super) fn loose_route(c: &mut Call<'_>) -> Flow {
@@ -15,19 +19,19 @@ pub(super) fn loose_route(c: &mut Call<'_>) -> Flow {
     if msg.header(HeaderId::Route).is_none() {
         return FALSE;
     }
-    let mut routes: Vec<Bytes> = Vec::new();
+    let mut routes = Routes::new();
     for route in msg.routes() {
         match route {
-            Ok(r) => routes.push(msg.slice(r.raw)),
+            Ok(r) => routes.push(r),
             Err(e) => {
                 tracing::warn!("loose_route(): a Route header cannot be read: {e}");
                 return FALSE;
             }
         }
     }
-    strict_neighbour(ctx, &mut routes);
-    let own = take_own(ctx, &routes);
-    follow(ctx, &routes[own..]);
+    strict_neighbour(ctx, &msg, &mut routes);
+    let own = take_own(ctx, &msg, &routes);
+    follow(ctx, &msg, &routes[own..]);
     let shard = ctx.shard.clone();
     for hook in &shard.kernel.hooks.routed {
         hook(ctx);
@@ -37,36 +41,36 @@ pub(super) fn loose_route(c: &mut Call<'_>) -> Flow {
 
 /// A strict router before us put our own Record-Route entry into the Request-URI: the real target is the last Route
 /// (RFC 3261 §16.4).
-fn strict_neighbour(ctx: &mut Ctx, routes: &mut Vec<Bytes>) {
-    let uri = ctx.ruri();
-    let Ok(u) = Uri::parse(&uri) else { return };
-    if !u.is_loose() || !is_own(ctx, &u) {
-        return;
-    }
+fn strict_neighbour(ctx: &mut Ctx, msg: &Message, routes: &mut Routes<'_>) {
+    let params = {
+        let uri = match &ctx.target.uri {
+            Some(changed) => Uri::parse(changed),
+            None => msg.ruri(),
+        };
+        match uri {
+            Ok(u) if u.is_loose() && is_own(ctx, &u) => Bytes::copy_from_slice(u.params().raw()),
+            _ => return,
+        }
+    };
     let Some(last) = routes.pop() else { return };
-    let params = Bytes::copy_from_slice(u.params().raw());
-    if let Ok(n) = NameAddr::parse(&last) {
-        ctx.target.uri = Some(Bytes::copy_from_slice(n.uri));
-    }
+    ctx.target.uri = Some(msg.slice(last.uri));
     remove_last_route(ctx);
     ctx.note_mut::<RouteParams>().0 = params;
 }
 
 /// Take our own entries off the top; how many there were.
-fn take_own(ctx: &mut Ctx, routes: &[Bytes]) -> usize {
-    let msg = ctx.msg.clone();
+fn take_own(ctx: &mut Ctx, msg: &Message, routes: &Routes<'_>) -> usize {
     let mut taken = 0;
     while let Some(route) = routes.get(taken) {
-        let Ok(n) = NameAddr::parse(route) else { break };
-        let Ok(u) = Uri::parse(n.uri) else { break };
+        let Ok(u) = route.parse_uri() else { break };
         if !is_own(ctx, &u) {
             break;
         }
         if taken == 0 {
-            ctx.note_mut::<RouteParams>().0 = Bytes::copy_from_slice(u.params().raw());
+            ctx.note_mut::<RouteParams>().0 = msg.slice(u.params().raw());
         }
         let double = u.param("r2").is_some();
-        ctx.edits.pop_route(&msg);
+        ctx.edits.pop_route(msg);
         taken += 1;
         if taken == 2 && double {
             // The second of a pair names the socket that leads on.
@@ -87,10 +91,9 @@ fn is_own(ctx: &Ctx, u: &Uri<'_>) -> bool {
     {
         return false;
     }
-    let host = std::str::from_utf8(u.host_bare()).unwrap_or_default();
     let proto = u.transport().and_then(|t| std::str::from_utf8(t).ok()).and_then(Proto::parse);
     let port = u.port.unwrap_or(proto.map_or(5060, Proto::default_port));
-    kernel.is_myself(host, port, None)
+    kernel.is_myself(u.host, port, None)
 }
 
 /// Send from the socket that our entry names, so that the dialog keeps to one address.
@@ -104,25 +107,23 @@ fn force_socket(ctx: &mut Ctx, u: &Uri<'_>) {
 }
 
 /// What is left of the route set decides the next hop.
-fn follow(ctx: &mut Ctx, rest: &[Bytes]) {
+fn follow(ctx: &mut Ctx, msg: &Message, rest: &[NameAddr<'_>]) {
     let Some(next) = rest.first() else { return };
-    let Ok(n) = NameAddr::parse(next) else { return };
-    let Ok(u) = Uri::parse(n.uri) else { return };
+    let Ok(u) = next.parse_uri() else { return };
     if u.is_loose() {
-        ctx.target.dst = Some(Bytes::copy_from_slice(n.uri));
+        ctx.target.dst = Some(msg.slice(next.uri));
         return;
     }
     // A strict router ahead: its URI becomes the Request-URI, and ours goes to the end (RFC 3261 §16.6 step 6).
-    let msg = ctx.msg.clone();
     let mut line = b"Route: <".to_vec();
     line.extend_from_slice(&ctx.ruri());
     line.extend_from_slice(b">\r\n");
     match msg.headers_of(HeaderId::Route).last() {
-        Some(h) => ctx.edits.insert_after(&msg, h.index, line.into()),
+        Some(h) => ctx.edits.insert_after(msg, h.index, line.into()),
         None => ctx.edits.append_header(line.into()),
     }
-    ctx.edits.pop_route(&msg);
-    ctx.target.uri = Some(Bytes::copy_from_slice(n.uri));
+    ctx.edits.pop_route(msg);
+    ctx.target.uri = Some(msg.slice(next.uri));
 }
 
 fn remove_last_route(ctx: &mut Ctx) {

@@ -26,10 +26,14 @@ pub use super::state::{TxEvent, Watch};
 pub fn reply(ctx: &mut Ctx, code: u16, reason: &[u8], headers: &[u8], body: Option<(&[u8], &[u8])>) -> bool {
     let Some(tx) = ctx.tx.map(id) else { return false };
     let shard = ctx.shard.clone();
-    let known = shard.part::<Transactions>().with(tx, |t| (t.core.is_final(), t.to_tag.clone()));
-    let Some((false, tag)) = known else { return false };
-    let tag = (code > 100).then_some(&tag[..]);
-    let Some(bytes) = send::build_reply(ctx, code, reason, tag, headers, body) else { return false };
+    let part = shard.part::<Transactions>();
+    if part.with(tx, |t| t.core.is_final()) != Some(false) {
+        return false;
+    }
+    let tag = (code > 100).then(|| part.to_tag(tx)).flatten();
+    let Some(bytes) = send::build_reply(ctx, code, reason, tag.as_deref(), headers, body) else {
+        return false;
+    };
     replies::send_local(ctx, tx, code, bytes);
     true
 }
@@ -37,7 +41,7 @@ pub fn reply(ctx: &mut Ctx, code: u16, reason: &[u8], headers: &[u8], body: Opti
 /// The To-tag of our replies in this transaction.
 pub fn local_tag(ctx: &Ctx) -> Option<Bytes> {
     let tx = ctx.tx.map(id)?;
-    ctx.shard.part::<Transactions>().with(tx, |t| t.to_tag.clone())
+    ctx.shard.part::<Transactions>().to_tag(tx)
 }
 
 /// Make the transaction of the request in `ctx` when there is none. False for a retransmission, which was dealt with, and

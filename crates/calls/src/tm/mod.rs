@@ -157,11 +157,13 @@ fn step(
     id: switchroom_engine::transaction::Id,
     input: impl FnOnce(&mut state::Tx, Instant, &mut Vec<switchroom_engine::proxy::Output<state::Reply>>),
 ) {
-    let mut sink = Vec::new();
     let now = shard.now();
     let part = shard.part::<Transactions>();
-    if part.with(id, |tx| input(tx, now, &mut sink)).is_some() {
-        replies::obey(shard, id, sink);
+    let mut sink = part.sink();
+    let known = part.with(id, |tx| input(tx, now, &mut sink)).is_some();
+    if known {
+        replies::obey(shard, id, &mut sink);
         part.schedule(id, now);
     }
+    part.give_back(sink);
 }

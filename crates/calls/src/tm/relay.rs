@@ -12,14 +12,14 @@ use switchroom_kernel::run::run_within;
 use switchroom_kernel::shard::Shard;
 use switchroom_script::names::RouteType;
 use switchroom_script::vm::Frame;
-use switchroom_wire::sip::{Edits, HeaderId, Message, Method, Uri, serialise};
+use switchroom_wire::sip::{Edits, HeaderId, Message, Method, serialise};
 
 use super::routes::{Arming, BranchArming};
 use super::state::{Armed, Destination, Tm, Transactions, Tx, TxEvent, handle, id};
 use super::variables::Timers;
 use super::{api, replies, step};
-use crate::core::functions::{LocalRport, next_hop, target_uri};
-use crate::core::locate::{Hop, Hops, Located, locate};
+use crate::core::functions::{LocalRport, locate_target, target_uri, to_next_hops};
+use crate::core::locate::{Hop, Hops, Located};
 use crate::core::send;
 use crate::core::state::{Core, push_hex};
 
@@ -60,8 +60,6 @@ pub(super) fn make(ctx: &mut Ctx) -> Made {
     };
     let arming = ctx.take_note::<Arming>().map(|a| *a).unwrap_or_default();
     let watchers = api::take_followers(ctx);
-    let mut tag = Vec::with_capacity(16);
-    push_hex(part.random(), &mut tag);
     let tx = Tx {
         core: proxy::Transaction::new(settings),
         request: msg.clone(),
@@ -76,7 +74,7 @@ pub(super) fn make(ctx: &mut Ctx) -> Made {
         on_failure: arming.failure,
         on_reply: arming.reply,
         on_branch: arming.branch,
-        to_tag: tag.into(),
+        to_tag: Bytes::new(),
         cancel_headers: Bytes::new(),
         watchers,
         reply_to: send::reply_address(&msg, ctx.received.peer, socket.proto, ctx.force_rport),
@@ -285,11 +283,9 @@ impl Planning {
     }
 
     fn add(&mut self, ctx: &Ctx, mut plan: Plan) {
-        let uri = next_hop_of(ctx, &plan.target);
-        match Uri::parse(&uri).map(|u| locate(&ctx.shard.kernel, &u, None)) {
-            Ok(Located::Now(hops)) => plan.hops = hops,
-            Ok(Located::Wait(future)) => self.waits.push((self.planned.len(), future)),
-            Err(_) => {}
+        match locate_target(ctx, &plan.target) {
+            Located::Now(hops) => plan.hops = hops,
+            Located::Wait(future) => self.waits.push((self.planned.len(), future)),
         }
         self.planned.push(plan);
     }
@@ -301,15 +297,6 @@ struct Plan {
     edits: Option<Box<Edits>>,
     on_reply: Option<Armed>,
     hops: Hops,
-}
-
-fn next_hop_of(ctx: &Ctx, target: &Target) -> Bytes {
-    match (&target.dst, target.path.as_deref().and_then(send::first_path_uri), &target.uri) {
-        (Some(dst), ..) => dst.clone(),
-        (None, Some(first), _) => Bytes::copy_from_slice(first),
-        (None, None, Some(uri)) => uri.clone(),
-        (None, None, None) => ctx.ruri(),
-    }
 }
 
 /// What the context was before a branch route ran on it; what the route changes holds for its branch only.
@@ -489,7 +476,7 @@ impl Writing<'_> {
         for late in self.late {
             late(&leaving, &mut layer);
         }
-        let mut out = Vec::with_capacity(self.msg.raw().len() + 256);
+        let mut out = Vec::new();
         serialise(self.msg, &[self.base, &layer], &mut out);
         Some(out.into())
     }
@@ -605,7 +592,7 @@ fn failed(ctx: &mut Ctx, flags: RelayFlags, code: i64) -> Flow {
 fn is_loop(msg: &Message) -> bool {
     let mut seen = 0;
     let mut number = None;
-    for via in msg.vias().flatten() {
+    for via in msg.via().into_iter().chain(msg.vias_below().flatten()) {
         if let Some(own) = via.branch.and_then(BranchId::decode) {
             let number = *number.get_or_insert_with(|| key::loop_number(msg));
             seen += usize::from(own.loop_number == number);
@@ -616,8 +603,7 @@ fn is_loop(msg: &Message) -> bool {
 
 /// An ACK that no transaction here absorbs belongs to a 2xx and goes end to end, without state (RFC 3261 §16.11).
 fn relay_ack(ctx: &mut Ctx) -> Flow {
-    let uri = next_hop(ctx);
-    crate::core::functions::to_hops(ctx, &uri, |ctx, hops| {
+    to_next_hops(ctx, |ctx, hops| {
         let Some(hop) = hops.first().copied() else { return Flow::Value(-4) };
         let shard = ctx.shard.clone();
         let wanted = ctx.target.socket.or(Some(ctx.received.socket));
@@ -628,14 +614,15 @@ fn relay_ack(ctx: &mut Ctx) -> Flow {
         let core = shard.kernel.state::<Core>();
         let msg = ctx.msg.clone();
         let top = msg.via().ok().and_then(|v| v.branch).unwrap_or_default();
-        let mut branch = b"z9hG4bKa".to_vec();
+        let mut branch = Vec::with_capacity(24);
+        branch.extend_from_slice(b"z9hG4bKa");
         push_hex(core.digest(&[top, msg.call_id()]), &mut branch);
         let mut layer = Edits::new();
         layer.push_via(&msg, send::via_line(socket, &ctx.advertised, &branch, b""));
         if let Some(uri) = &ctx.target.uri {
             layer.set_ruri(uri.clone());
         }
-        let mut out = Vec::with_capacity(msg.raw().len() + 128);
+        let mut out = Vec::new();
         serialise(&msg, &[&ctx.edits, &layer], &mut out);
         shard.net.send(switchroom_kernel::ports::net::Outgoing {
             data: out.into(),
@@ -662,7 +649,7 @@ fn relay_cancel(ctx: &mut Ctx, flags: RelayFlags) -> Option<Flow> {
             headers.extend_from_slice(h.line);
         }
     }
-    let tag = part.with(tx, |t| t.to_tag.clone())?;
+    let tag = part.to_tag(tx)?;
     // The 200 goes first, so that the caller sees it before the 487.
     if !send::reply(ctx, 200, b"canceling", Some(&tag), &[], None) {
         return Some(FALSE);

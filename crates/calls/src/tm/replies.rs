@@ -51,7 +51,7 @@ pub(super) fn take(mut ctx: Box<Ctx>) -> Option<Box<Ctx>> {
     let Some((tx, index)) = found else { return Some(ctx) };
     shard.count(tm.stats.received, 1);
     let reply = Reply { msg, edits: None };
-    let mut sink = Vec::new();
+    let mut sink = part.sink();
     let now = shard.now();
     part.with(tx, |t| t.core.receive(now, index, &reply, &mut sink));
     let mut fresh = None;
@@ -62,7 +62,8 @@ pub(super) fn take(mut ctx: Box<Ctx>) -> Option<Box<Ctx>> {
         }
         _ => true,
     });
-    obey(&shard, tx, sink);
+    obey(&shard, tx, &mut sink);
+    part.give_back(sink);
     part.schedule(tx, now);
     let Some((index, _)) = fresh else {
         if reply.msg.status() >= 200 {
@@ -145,8 +146,8 @@ fn routed_now(mut ctx: Box<Ctx>) {
 }
 
 /// Do what the machines say.
-pub(super) fn obey(shard: &Rc<Shard>, tx: Id, sink: Vec<Output<Reply>>) {
-    for output in sink {
+pub(super) fn obey(shard: &Rc<Shard>, tx: Id, sink: &mut Vec<Output<Reply>>) {
+    for output in sink.drain(..) {
         match output {
             Output::SendRequest { branch } => send_request(shard, tx, branch),
             Output::SendHopByHop { branch, bytes } => send_to_branch(shard, tx, branch, bytes, 0),
@@ -264,7 +265,7 @@ fn relay_reply(shard: &Rc<Shard>, tx: Id, branch: usize, code: u16, reply: Reply
     if matches!(code, 401 | 407) {
         add_challenges(shard, tx, branch, &reply.msg, &mut layer);
     }
-    let mut out = Vec::with_capacity(reply.msg.raw().len());
+    let mut out = Vec::new();
     match &reply.edits {
         Some(own) => serialise(&reply.msg, &[own, &layer], &mut out),
         None => serialise(&reply.msg, &[&layer], &mut out),

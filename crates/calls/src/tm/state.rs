@@ -20,6 +20,7 @@ use switchroom_script::{Program, RouteId};
 use switchroom_wire::sip::{Edits, Message};
 
 use crate::core::locate::Hop;
+use crate::core::state::push_hex;
 
 /// Transactions a worker may hold; more are refused with 503.
 pub const MAX_TRANSACTIONS: usize = 500_000;
@@ -211,7 +212,7 @@ pub struct Tx {
     pub on_reply: Option<Armed>,
     /// Armed by `t_on_branch()`.
     pub on_branch: Option<Armed>,
-    /// Tag of our own replies.
+    /// Tag of our own replies; empty until the first of them.
     pub to_tag: Bytes,
     /// Headers for CANCELs that the script causes.
     pub cancel_headers: Bytes,
@@ -257,6 +258,8 @@ pub struct Transactions {
     /// See [`Tx::lighten`].
     stand_in: Rc<Message>,
     random: Cell<u64>,
+    /// Lists for what machines ask for, kept between messages.
+    sinks: RefCell<Vec<Vec<proxy::Output<Reply>>>>,
 }
 
 const TICK: Duration = Duration::from_millis(10);
@@ -270,6 +273,7 @@ impl Transactions {
             stand_in: Rc::new(crate::core::events::stand_in()),
             ticked: Cell::new(None),
             random: Cell::new(seed | 1),
+            sinks: RefCell::default(),
         }
     }
 
@@ -281,6 +285,29 @@ impl Transactions {
         x ^= x << 17;
         self.random.set(x);
         x.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// The To-tag of our own replies in a transaction, made when it is asked for first.
+    pub fn to_tag(&self, id: Id) -> Option<Bytes> {
+        self.with(id, |tx| {
+            if tx.to_tag.is_empty() {
+                let mut tag = Vec::with_capacity(16);
+                push_hex(self.random(), &mut tag);
+                tx.to_tag = tag.into();
+            }
+            tx.to_tag.clone()
+        })
+    }
+
+    /// An empty list for what a machine asks for; one more for each that is in use.
+    pub fn sink(&self) -> Vec<proxy::Output<Reply>> {
+        self.sinks.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// The list is no longer needed.
+    pub fn give_back(&self, mut sink: Vec<proxy::Output<Reply>>) {
+        sink.clear();
+        self.sinks.borrow_mut().push(sink);
     }
 
     /// Look at or change one transaction. No script and no other module may run inside.

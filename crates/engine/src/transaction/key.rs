@@ -2,8 +2,13 @@
 //!
 //! A key is text in which equal messages are equal byte for byte, so that a table compares it after its hash.
 
+use std::hash::{BuildHasher, Hasher};
+
 use smallvec::SmallVec;
 use switchroom_wire::sip::{HeaderId, Message, Method, Via};
+
+/// The same in every run, so that a request which left before a restart is known when it returns after it.
+const LOOP_SEED: u64 = 0x6c6f_6f70;
 
 /// The text of a key.
 pub type Key = SmallVec<[u8; 160]>;
@@ -43,18 +48,22 @@ pub fn merged(request: &Message) -> Option<Key> {
 /// branch of an earlier pass. Differs when request URI, Route or credentials changed (a spiral).
 #[must_use]
 pub fn loop_number(request: &Message) -> u32 {
-    let mut key = Key::new();
-    part(&mut key, request.ruri_bytes());
-    part(&mut key, request.from().ok().and_then(|f| f.tag()).unwrap_or(&[]));
-    part(&mut key, request.to().ok().and_then(|t| t.tag()).unwrap_or(&[]));
-    part(&mut key, request.call_id());
-    part(&mut key, &request.cseq().map_or(0, |c| c.0).to_be_bytes());
+    let mut hash = foldhash::fast::FixedState::with_seed(LOOP_SEED).build_hasher();
+    let mut part = |text: &[u8]| {
+        hash.write_u32(text.len() as u32);
+        hash.write(text);
+    };
+    part(request.ruri_bytes());
+    part(request.from().ok().and_then(|f| f.tag()).unwrap_or(&[]));
+    part(request.to().ok().and_then(|t| t.tag()).unwrap_or(&[]));
+    part(request.call_id());
+    part(&request.cseq().map_or(0, |c| c.0).to_be_bytes());
     for id in [HeaderId::Route, HeaderId::ProxyRequire, HeaderId::ProxyAuthorization] {
         for h in request.headers_of(id) {
-            part(&mut key, h.value);
+            part(h.value);
         }
     }
-    switchroom_wire::sip::call_id_hash(&key) as u32
+    hash.finish() as u32
 }
 
 /// Whether the request was here before and returned unchanged: one of our branches among its Vias carries its
@@ -62,7 +71,7 @@ pub fn loop_number(request: &Message) -> u32 {
 #[must_use]
 pub fn is_loop(request: &Message, is_ours: impl Fn(&Via<'_>) -> bool) -> bool {
     let mut number = None;
-    request.vias().flatten().any(|via| {
+    request.via().into_iter().chain(request.vias_below().flatten()).any(|via| {
         via.branch.and_then(BranchId::decode).is_some_and(|id| {
             is_ours(&via) && id.loop_number == *number.get_or_insert_with(|| loop_number(request))
         })
@@ -78,7 +87,7 @@ fn key(request: &Message, method: &[u8]) -> Option<Key> {
         Some(branch) => {
             // The branch is a token and compares without case.
             key.push(b'3');
-            key.extend(branch.iter().map(u8::to_ascii_lowercase));
+            lowered(&mut key, branch);
         }
         None => old_key(&mut key, request, &via)?,
     }
@@ -98,9 +107,15 @@ fn old_key(key: &mut Key, request: &Message, via: &Via<'_>) -> Option<()> {
 }
 
 fn sent_by(key: &mut Key, via: &Via<'_>) {
-    key.extend(via.host.iter().map(u8::to_ascii_lowercase));
+    lowered(key, via.host);
     let default = if via.transport.eq_ignore_ascii_case(b"TLS") { 5061 } else { 5060 };
     key.extend_from_slice(&via.port.unwrap_or(default).to_be_bytes());
+}
+
+fn lowered(key: &mut Key, text: &[u8]) {
+    let from = key.len();
+    key.extend_from_slice(text);
+    key[from..].make_ascii_lowercase();
 }
 
 /// Appends a part so that two different lists of parts never give the same text.

@@ -286,8 +286,7 @@ pub(crate) fn write_received(
     out: &mut Vec<u8>,
 ) {
     let rport = force_rport || via.rport != Rport::Absent;
-    let sent_by = std::str::from_utf8(via.host_bare()).ok().and_then(|h| h.parse::<IpAddr>().ok());
-    let same_ip = sent_by == Some(ip);
+    let same_ip = scan::ip_literal(via.host) == Some(ip);
     if via.received.is_some() || !same_ip || rport {
         out.extend_from_slice(b";received=");
         write_ip(ip, out);
@@ -394,8 +393,7 @@ pub fn serialise(msg: &Message, layers: &[&Edits], out: &mut Vec<u8>) {
     }
     sort(&mut steps);
 
-    let added: usize = steps.iter().map(|s| s.text.len()).sum();
-    out.reserve(buf.len() + added + body_len + 64);
+    out.reserve(size_hint(msg, &steps, body.map(|b| b.bytes.len()), digits, length.is_none()));
     let headers = msg.headers_start()..head_end;
     match start_line {
         Some(line) => {
@@ -422,6 +420,24 @@ pub fn serialise(msg: &Message, layers: &[&Edits], out: &mut Vec<u8>) {
             replay(buf, &steps, msg.body_start()..buf.len(), true, &mut |part| out.extend_from_slice(part))
         }
     }
+}
+
+/// How long the message becomes, exactly when no changes overlap and neither start line nor Content-Type are added.
+fn size_hint(
+    msg: &Message,
+    steps: &[Step<'_>],
+    new_body: Option<usize>,
+    digits: &[u8],
+    without_length: bool,
+) -> usize {
+    let kept = if new_body.is_some() { msg.body_start() } else { msg.raw().len() };
+    let (mut added, mut removed) = (0, 0);
+    for step in steps {
+        added += step.text.len();
+        removed += step.end - step.start;
+    }
+    let length = if without_length { b"Content-Length: \r\n".len() + digits.len() } else { 0 };
+    (kept + added).saturating_sub(removed) + new_body.unwrap_or(0) + length
 }
 
 fn sort(steps: &mut [Step<'_>]) {

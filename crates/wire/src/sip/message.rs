@@ -15,6 +15,7 @@ use super::via::{Via, ViaSpans};
 use bytes::{Buf, Bytes};
 use smallvec::SmallVec;
 use std::cell::OnceCell;
+use std::rc::Rc;
 
 /// Headers kept without allocating.
 pub const INLINE_HEADERS: usize = 24;
@@ -68,17 +69,18 @@ impl Message {
     ///
     /// Checks what routing and answering need: start line, boundaries, the mandatory headers of RFC 3261 §8.1.1 (except
     /// Max-Forwards, which old peers leave out), CSeq and Content-Length. [`Message::check`] checks the rest.
-    pub fn parse(mut buf: Bytes) -> Result<Message, ParseError> {
-        let lead = buf.iter().position(|b| !matches!(b, b'\r' | b'\n')).unwrap_or(buf.len());
-        buf.advance(lead);
-        if buf.is_empty() {
-            return Err(ParseError::Drop(Fault::KeepAlive));
+    pub fn parse(buf: Bytes) -> Result<Message, ParseError> {
+        let (buf, start, fault) = begin(buf)?;
+        let mut message = Message::unread(buf, start);
+        match message.read(fault) {
+            None => Ok(message),
+            Some(fault) => Err(message.refuse(fault)),
         }
-        if buf.len() > MAX_MESSAGE {
-            return Err(ParseError::Drop(Fault::TooLong));
-        }
-        let (start, mut fault) = StartLine::parse(&buf).map_err(ParseError::Drop)?;
-        let mut message = Message {
+    }
+
+    #[inline]
+    fn unread(buf: Bytes, start: StartLine) -> Message {
+        Message {
             start,
             headers: SmallVec::new(),
             first: [NONE; FIRSTS],
@@ -90,17 +92,14 @@ impl Message {
             from: OnceCell::new(),
             to: OnceCell::new(),
             buf,
-        };
-        if let Err(f) = message.find_headers() {
-            fault = fault.or(Some(f));
         }
-        if let Err(f) = message.check_mandatory() {
-            fault = fault.or(Some(f));
-        }
-        match fault {
-            None => Ok(message),
-            Some(fault) => Err(message.refuse(fault)),
-        }
+    }
+
+    /// Finds the headers and checks what cannot be missing; the first fault.
+    fn read(&mut self, fault: Option<Fault>) -> Option<Fault> {
+        let headers = self.find_headers().err();
+        let mandatory = self.check_mandatory().err();
+        fault.or(headers).or(mandatory)
     }
 
     /// Checks what [`Message::parse`] leaves for later: request URI, Via values, From, To, Max-Forwards.
@@ -108,6 +107,20 @@ impl Message {
         match self.find_fault() {
             None => Ok(self),
             Some(fault) => Err(self.refuse(fault)),
+        }
+    }
+
+    /// Reads a message to the place where it stays: a request as strictly as [`Message::check`], a reply as
+    /// [`Message::parse`] does.
+    pub fn shared(buf: Bytes) -> Result<Rc<Message>, ParseError> {
+        let (buf, start, fault) = begin(buf)?;
+        let mut shared = Rc::new(Message::unread(buf, start));
+        let Some(message) = Rc::get_mut(&mut shared) else { return Ok(shared) };
+        let fault =
+            message.read(fault).or_else(|| message.is_request().then(|| message.find_fault()).flatten());
+        match fault {
+            None => Ok(shared),
+            Some(fault) => Err(Rc::unwrap_or_clone(shared).refuse(fault)),
         }
     }
 
@@ -126,7 +139,10 @@ impl Message {
     fn find_headers(&mut self) -> Result<(), Fault> {
         let buf: &[u8] = &self.buf;
         let mut fault = Ok(());
-        let mut line = self.start.end() as usize;
+        let start = self.start.end() as usize;
+        let mut line = start;
+        let mut line_ends = memchr::memchr_iter(b'\n', &buf[start..]);
+        let mut next_line = move || line_ends.next().map_or(buf.len(), |at| start + at + 1);
         loop {
             match buf.get(line) {
                 None => {
@@ -146,12 +162,12 @@ impl Message {
                 }
                 Some(_) => {}
             }
-            let first_end = memchr::memchr(b'\n', &buf[line..]).map_or(buf.len(), |len| line + len + 1);
+            let first_end = next_line();
             let colon = scan::find_near(&buf[line..first_end], b':');
             let name = trim_blank(&buf[line..line + colon.unwrap_or(0)]);
             let mut end = first_end;
             while matches!(buf.get(end), Some(b' ' | b'\t')) {
-                end = memchr::memchr(b'\n', &buf[end..]).map_or(buf.len(), |len| end + len + 1);
+                end = next_line();
             }
             let id = HeaderId::from_name(name);
             let sound =
@@ -244,7 +260,7 @@ impl Message {
         if let Err(error) = self.via() {
             return Some(error.into());
         }
-        if let Some(what) = self.vias().skip(1).find_map(Result::err) {
+        if let Some(what) = self.vias_below().find_map(Result::err) {
             return Some(FieldError::Malformed(HeaderId::Via, what).into());
         }
         for (id, addr) in [(HeaderId::From, self.from()), (HeaderId::To, self.to())] {
@@ -406,6 +422,12 @@ impl Message {
         self.headers_of(HeaderId::Via).flat_map(|h| scan::commas(h.value)).map(Via::parse)
     }
 
+    /// The Via values under the topmost.
+    pub fn vias_below(&self) -> impl Iterator<Item = Result<Via<'_>, &'static str>> {
+        // Skipped as text, so that the topmost is not read again.
+        self.headers_of(HeaderId::Via).flat_map(|h| scan::commas(h.value)).skip(1).map(Via::parse)
+    }
+
     /// From.
     pub fn from(&self) -> Result<NameAddr<'_>, FieldError> {
         self.cached_address(HeaderId::From, &self.from)
@@ -543,6 +565,20 @@ impl Message {
             line: get(slot.line, slot.end),
         }
     }
+}
+
+/// Reads the start line; the fault is one that can be answered.
+fn begin(mut buf: Bytes) -> Result<(Bytes, StartLine, Option<Fault>), ParseError> {
+    let lead = buf.iter().position(|b| !matches!(b, b'\r' | b'\n')).unwrap_or(buf.len());
+    buf.advance(lead);
+    if buf.is_empty() {
+        return Err(ParseError::Drop(Fault::KeepAlive));
+    }
+    if buf.len() > MAX_MESSAGE {
+        return Err(ParseError::Drop(Fault::TooLong));
+    }
+    let (start, fault) = StartLine::parse(&buf).map_err(ParseError::Drop)?;
+    Ok((buf, start, fault))
 }
 
 impl StartLine {

@@ -66,36 +66,28 @@ impl<'a> Iterator for Params<'a> {
     fn next(&mut self) -> Option<Param<'a>> {
         while !self.rest.is_empty() {
             let text = self.rest;
-            let mut end = scan::find_near(text, b';').unwrap_or(text.len());
-            if scan::find_near(&text[..end], b'"').is_some() {
-                end = end_with_quotes(text);
+            // Names are short; values may be long, and only at their start can a quoted string begin.
+            let name_end = text.iter().position(|b| matches!(b, b';' | b'=')).unwrap_or(text.len());
+            let name = trim(&text[..name_end]);
+            let mut end = name_end;
+            let mut value = None;
+            if text.get(name_end) == Some(&b'=') {
+                let rest = scan::trim_start(&text[name_end + 1..]);
+                let from = text.len() - rest.len();
+                let plain = if rest.first() == Some(&b'"') {
+                    scan::quoted_end(text, from).unwrap_or(text.len())
+                } else {
+                    from
+                };
+                end = scan::find_near(&text[plain..], b';').map_or(text.len(), |len| plain + len);
+                value = Some(scan::trim_end(&text[from..end]));
             }
-            let equals = scan::find_near(&text[..end], b'=');
             self.rest = text.get(end + 1..).unwrap_or(&[]);
-            let (name, value) = match equals {
-                Some(at) => (trim(&text[..at]), Some(trim(&text[at + 1..end]))),
-                None => (trim(&text[..end]), None),
-            };
             if !name.is_empty() {
                 return Some(Param { name, value });
             }
         }
         None
-    }
-}
-
-/// Where a parameter with quotes in it ends.
-fn end_with_quotes(text: &[u8]) -> usize {
-    let mut end = 0;
-    loop {
-        match memchr::memchr2(b';', b'"', &text[end..]) {
-            None => return text.len(),
-            Some(at) if text[end + at] == b';' => return end + at,
-            Some(at) => match scan::quoted_end(text, end + at) {
-                Some(behind) => end = behind,
-                None => return text.len(),
-            },
-        }
     }
 }
 
