@@ -40,6 +40,8 @@ use super::writer::{Work, Writer};
 pub trait Outlet: Send + Sync {
     /// How many messages it takes now; 0 when it is not there.
     fn room(&self) -> usize;
+    /// Messages wait and it is not there: it may be woken.
+    fn wake(&self) {}
     /// Begins to deliver. The outcome is told to [`Centre::outcome`], later or at once. False when it takes none after all.
     fn send(&self, centre: &Arc<Centre>, message: &Message) -> bool;
 }
@@ -177,6 +179,8 @@ pub struct Centre {
     pub(super) told: Mutex<HashMap<(Box<str>, Box<str>), (usize, bool)>>,
     /// Messages in transaction mode, and who waits for their end. Customers' windows are their bound.
     pub(super) ends: Mutex<HashMap<u64, Answered>>,
+    /// SIP users that were woken: when they may be again, and how often they were.
+    pub(super) woken: Mutex<HashMap<Arc<str>, (i64, u32)>>,
     /// Customers who wait for a SIP user to be there (`set_dpf`): account, sender, recipient.
     pub(super) absent: Mutex<HashMap<Arc<str>, Vec<(Arc<str>, Addr, Addr)>>>,
     lists: RwLock<Arc<Lists>>,
@@ -203,6 +207,8 @@ pub(super) struct Early {
     pub error: u32,
 }
 
+/// SIP users whose wakings are remembered.
+const WOKEN: usize = 100_000;
 /// Web servers kept as destinations.
 const HOOKS: usize = 1000;
 /// Rows read at a time.
@@ -224,6 +230,7 @@ impl Centre {
             early: Mutex::default(),
             told: Mutex::default(),
             ends: Mutex::default(),
+            woken: Mutex::default(),
             absent: Mutex::default(),
             lists: RwLock::default(),
             serial: AtomicU64::new(0),
@@ -419,6 +426,9 @@ impl Centre {
                 room = room.saturating_sub(self.queue.lock().under_way(target));
             }
             if room == 0 {
+                if target.starts_with("sip:") {
+                    self.wake(target, &*outlet);
+                }
                 return;
             }
             let taken = self.queue.lock().take(target, room.min(256), self.now());
@@ -435,6 +445,25 @@ impl Centre {
                 return;
             }
         }
+    }
+
+    /// Wakes a destination for which messages wait, after pauses as between attempts.
+    fn wake(&self, target: &Arc<str>, outlet: &dyn Outlet) {
+        if !self.queue.lock().waits(target) {
+            return;
+        }
+        let now = self.now();
+        {
+            let mut woken = self.woken.lock();
+            let (next, times) = woken.get(target).copied().unwrap_or_default();
+            if now < next || (times == 0 && woken.len() >= WOKEN) {
+                return;
+            }
+            let pauses = &self.settings.retry;
+            let pause = pauses.get(times as usize).or(pauses.last()).copied().unwrap_or(60).max(5);
+            woken.insert(target.clone(), (now + i64::from(pause), times + 1));
+        }
+        outlet.wake();
     }
 
     /// Notes that attempts begin, then makes them.
@@ -586,6 +615,10 @@ impl Centre {
         targets.sort();
         targets.dedup();
         targets.iter().for_each(|t| self.dispatch(t));
+        if now % 30 == 0 {
+            let queue = self.queue.lock();
+            self.woken.lock().retain(|target, _| queue.waits(target));
+        }
         let late: Vec<Early> = {
             let mut early = self.early.lock();
             let over = early.iter().take_while(|e| e.until <= now).count();

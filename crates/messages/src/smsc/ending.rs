@@ -219,6 +219,7 @@ impl Centre {
 
     /// A SIP user is there: customers who wanted to know are told with `alert_notification`.
     pub fn reachable(&self, target: &Arc<str>) {
+        self.woken.lock().remove(target);
         let Some(list) = self.absent.lock().remove(target) else { return };
         let mut tlvs = Vec::new();
         push_tlv(&mut tlvs, tag::MS_AVAILABILITY_STATUS, &[0]);

@@ -275,6 +275,11 @@ impl Queue {
         self.under_way(target) > 0
     }
 
+    /// Whether messages are in line for a destination.
+    pub fn waits(&self, target: &str) -> bool {
+        self.lines.get(target).is_some_and(|l| l.waiting > 0)
+    }
+
     /// How many were given out without an answer so far.
     pub fn under_way(&self, target: &str) -> usize {
         self.lines.get(target).map_or(0, |l| l.under_way)

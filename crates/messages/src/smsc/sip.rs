@@ -1,4 +1,5 @@
-//! SIP users as destinations: a MESSAGE (RFC 3428) to where they are registered; while they are not, messages wait.
+//! SIP users as destinations: a MESSAGE (RFC 3428) to where they are registered; while they are not, messages wait. A phone that
+//! sleeps is woken by push (RFC 8599), and gets them when it has registered.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -8,7 +9,9 @@ use bytes::Bytes;
 use switchroom_calls::tm::api::{Request, request};
 use switchroom_kernel::events::{Event, Subscriber};
 use switchroom_kernel::{Kernel, Shard};
-use switchroom_users::usrloc::contact::Field;
+use switchroom_users::registrar::api::reachable;
+use switchroom_users::usrloc::contact::{Contact, Field, PUSH};
+use switchroom_users::usrloc::table::Table;
 use switchroom_users::usrloc::{Location, api};
 use switchroom_wire::smpp::{MessageState, Status, Tlvs, tag};
 
@@ -33,14 +36,19 @@ impl SipUser {
         SipUser { kernel: Arc::downgrade(kernel), aor: aor.to_owned() }
     }
 
+    fn table(&self, kernel: &Kernel) -> Option<(Arc<Table>, &str)> {
+        let location = kernel.find::<Location>()?;
+        let key = if location.use_domain { &self.aor } else { self.aor.split('@').next()? };
+        Some((api::find(location, "location")?, key))
+    }
+
     /// The request without its body, towards the contact that is preferred.
     fn towards(&self, kernel: &Kernel) -> Option<Request> {
-        let location = kernel.find::<Location>()?;
-        let table = api::find(location, "location")?;
-        let key = if location.use_domain { &self.aor } else { self.aor.split('@').next()? };
+        let (table, key) = self.table(kernel)?;
         let now = kernel.unix();
         table.read(key.as_bytes(), |record| {
-            let contact = record?.contacts.iter().find(|c| c.is_live(now))?;
+            let live = record?.contacts.iter().filter(|c| c.is_live(now));
+            let (contact, uri) = live.filter_map(|c| Some((c, reachable(kernel, c)?))).next()?;
             let some = |field| Some(contact.text(field)).filter(|t| !t.is_empty());
             let path = some(Field::Path);
             let mut headers = Vec::new();
@@ -56,7 +64,7 @@ impl SipUser {
             });
             Some(Request {
                 method: Bytes::from_static(b"MESSAGE"),
-                ruri: Bytes::copy_from_slice(contact.uri()),
+                ruri: uri.into(),
                 next_hop: first.or(some(Field::Received)).map(Bytes::copy_from_slice),
                 headers: headers.into(),
                 socket: contact.socket,
@@ -70,6 +78,19 @@ impl Outlet for SipUser {
     fn room(&self) -> usize {
         let there = self.kernel.upgrade().is_some_and(|k| self.towards(&k).is_some());
         if there { AT_ONCE } else { 0 }
+    }
+
+    fn wake(&self) {
+        let Some(kernel) = self.kernel.upgrade() else { return };
+        let Some((table, key)) = self.table(&kernel) else { return };
+        let now = kernel.unix();
+        let sleeping: Vec<Contact> = table.read(key.as_bytes(), |record| {
+            let contacts = record.map_or(&[][..], |r| &r.contacts[..]);
+            contacts.iter().filter(|c| c.flags & PUSH != 0 && c.is_live(now)).cloned().collect()
+        });
+        for contact in sleeping {
+            api::ask_refresh(&kernel, None, &table, key.as_bytes(), &contact, "ini-MESSAGE", b"");
+        }
     }
 
     fn send(&self, centre: &Arc<Centre>, message: &Message) -> bool {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use switchroom_testkit::peer::header;
 use switchroom_wire::smpp::{Body, CommandId, Header, Pdu, Rules, ShortMessage, Status, push_tlv, receipt};
 
+use crate::cloud::Cloud;
 use crate::messages::{Stage, deliver, stage, stage_with, submit, text};
 use crate::smsc::Smpp;
 use crate::ua::{Call, Ua};
@@ -435,4 +436,34 @@ fn a_key_is_done_once_whatever_happens_and_webhooks_that_fail_are_listed() {
         list(&stage, "failed")[0]["id"].as_str() == Some(&id)
     });
     assert!(failed);
+}
+
+#[test]
+fn a_phone_that_sleeps_is_woken_by_push_and_gets_what_waits() {
+    let cloud = Cloud::start();
+    let more = format!(
+        "loadmodule \"event_routing.so\"\nloadmodule \"push.so\"\nmodparam(\"registrar\", \"pn_enable\", 1)\n\
+         modparam(\"registrar\", \"pn_providers\", \"any\")\nmodparam(\"registrar\", \"pn_refresh_timeout\", 1)\n\
+         modparam(\"registrar\", \"max_contact_len\", 1000)\n{}",
+        cloud.params()
+    );
+    let stage = stage_with(PHONES, &more);
+    stage.mi(&["smsc:route", "target=sip:127.0.0.1", "prefix=7"]);
+    let mut phone = Ua::new("7001", stage.house.addr);
+    let mut call = Call::new("7001", "7001");
+    let contact =
+        format!("Contact: <{};pn-provider=acme;pn-prid=x1;pn-param=y1>\r\nExpires: 600\r\n", phone.contact());
+    assert!(phone.register(&mut call, &contact).starts_with("SIP/2.0 200"));
+    // It falls asleep.
+    std::thread::sleep(Duration::from_millis(2100));
+    let mut shop = stage.bind("shop");
+    submit(&mut shop, "7001", text(b"wake up")).unwrap();
+    assert_eq!(cloud.expect("/hook").json()["prid"], "x1");
+    assert!(phone.peer.is_quiet(Duration::from_millis(200)), "nothing is sent to a phone that sleeps");
+    assert!(phone.register(&mut call, &contact).starts_with("SIP/2.0 200"));
+    let request = phone.expect("MESSAGE sip:7001@");
+    assert!(!request.lines().next().unwrap().contains("pn-"), "{request}");
+    assert_eq!(body(&request), "wake up");
+    phone.reply(&request, "200 OK");
+    assert_eq!(receipt::read(&deliver(&mut shop, Status::OK).0).unwrap().stat, b"DELIVRD");
 }

@@ -14,6 +14,7 @@ mod demo;
 mod dialogs;
 mod events;
 mod fork;
+mod gateway;
 mod helper;
 mod loss;
 mod malformed;
