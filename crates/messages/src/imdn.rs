@@ -144,19 +144,7 @@ pub fn notify(from: &str, to: &str, moment: &str, name: &str, about: &Notificati
 /// Unix seconds as `2026-01-31T12:00:00Z` (RFC 3339).
 #[must_use]
 pub fn moment(unix: i64) -> String {
-    let (days, second) = (unix.div_euclid(86_400), unix.rem_euclid(86_400));
-    // Civil date from days (the usual algorithm, with years that begin in March).
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let of_era = z.rem_euclid(146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let day_of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    jiff::Timestamp::from_second(unix).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
 }
 
 /// Up to the empty line, and what follows it.
