@@ -19,15 +19,16 @@ use switchroom_kernel::ports::net::{Clock, Spawn};
 use switchroom_kernel::ports::stream::{ByteStream, Streams};
 use switchroom_kernel::stats::{StatId, Stats};
 use switchroom_script::Value;
-use switchroom_wire::smpp::CommandId;
+use switchroom_wire::smpp::{CommandId, ShortMessage};
 
 use super::api::Receiver;
 use super::asked::Waiting;
 use super::connection::{self, Connection};
-use super::incoming::Peer;
+use super::incoming::{Answer, Peer, Verdict};
 use super::params::Confs;
+use super::parts::{self, Part};
 use super::store::{Kind, Row, Table};
-use crate::link::join::{Bounds, Joiner};
+use crate::link::join::{Bounds, Joiner, Key, Outcome};
 use crate::link::{Link, Options};
 
 /// How long a peer that connects may take for its first PDU.
@@ -68,6 +69,8 @@ pub(super) struct Gateway {
     pub receipt_event: Option<EventId>,
     pub alert_event: Option<EventId>,
     pub asked: Mutex<Waiting>,
+    /// Whether the database has the table of parts.
+    pub keeps_parts: bool,
     pub receiver: RwLock<Option<Arc<dyn Receiver>>>,
     pub connections: RwLock<BTreeMap<String, Arc<Connection>>>,
     /// For the names of messages that are submitted to us.
@@ -111,6 +114,59 @@ impl Gateway {
         self.raise(self.bind_event, values.map(|v| Value::str(v.to_owned())).to_vec());
     }
 
+    /// A part is stored, then answered.
+    pub fn keep_part(
+        &self,
+        connection: &str,
+        key: &Key,
+        part: u8,
+        message: &ShortMessage<'_>,
+        answer: Answer,
+    ) {
+        if !self.keeps_parts {
+            return answer.give(Verdict::Taken);
+        }
+        let queries = parts::keep(connection, key, part, message, self.unix() as i64);
+        let store = self.table.store.clone();
+        self.spawn.spawn(Box::pin(async move {
+            match store.batch(queries).await {
+                Ok(()) => answer.give(Verdict::Taken),
+                Err(e) => {
+                    tracing::error!("proto_smpp: a part cannot be stored: {e}");
+                    answer.give(Verdict::Later);
+                }
+            }
+        }));
+    }
+
+    /// The parts of a message are not needed any more.
+    pub fn forget_parts(&self, connection: &str, key: &Key) {
+        if !self.keeps_parts {
+            return;
+        }
+        let (query, store) = (parts::forget(connection, key), self.table.store.clone());
+        self.spawn.spawn(Box::pin(async move {
+            if let Err(e) = store.execute(query).await {
+                tracing::error!("proto_smpp: parts of a message stay in smpp_part: {e}");
+            }
+        }));
+    }
+
+    /// Parts that waited when the process ended.
+    pub fn restore(&self, parts: Vec<Part>) {
+        let now = self.clock.now();
+        for part in parts {
+            let Some(connection) = self.find(&part.connection) else { continue };
+            let mut joiner = connection.joiner.lock();
+            if let (Outcome::Whole(_), Some((key, n))) =
+                (joiner.add(now, &part.piece()), Key::of(&part.piece()))
+            {
+                // The last part is never stored, so there is one too many; it waits for the peer's.
+                joiner.reopen(now, &key, n);
+            }
+        }
+    }
+
     /// The connections of these rows, before traffic.
     pub fn prepare(&self, rows: Vec<Row>) -> Result<(), String> {
         let made = rows.into_iter().map(|row| self.make(row)).collect::<Result<Vec<_>, _>>()?;
@@ -120,7 +176,7 @@ impl Gateway {
 
     fn make(&self, row: Row) -> Result<Arc<Connection>, String> {
         let conf = self.confs.of(&row.name)?;
-        let joiner = Joiner::new(self.join, conf.style.default);
+        let joiner = Joiner::keeping(self.join, conf.style.default);
         Ok(Arc::new(Connection::new(row, conf, joiner)))
     }
 
@@ -137,8 +193,10 @@ impl Gateway {
                 let kept = match old.remove(&new.row.name) {
                     Some(before) if before.row == new.row => before,
                     before => {
-                        if before.is_some() {
+                        if let Some(before) = &before {
                             changed += 1;
+                            // Parts wait on.
+                            std::mem::swap(&mut *new.joiner.lock(), &mut *before.joiner.lock());
                         } else {
                             added += 1;
                         }

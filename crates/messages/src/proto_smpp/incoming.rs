@@ -25,7 +25,7 @@ use super::connection::{self, BIND, Connection};
 use super::gateway::{Gateway, same};
 use super::outgoing::{Outgoing, Party};
 use crate::imdn::{self, Asked};
-use crate::link::join::{Outcome, Piece, read};
+use crate::link::join::{Key, Outcome, Piece, read};
 use crate::link::{Closed, Handler, LinkHandle};
 
 /// What became of a message.
@@ -58,10 +58,38 @@ impl Verdict {
 
 /// The answer that a message waits for. Dropped, it asks the peer to try again.
 pub struct Answer {
-    link: LinkHandle,
-    header: Option<Header>,
+    /// Nobody waits for what was answered before it arrived.
+    waits: Option<(LinkHandle, Header)>,
     /// Our name for a message that was submitted to us.
     id: Vec<u8>,
+    /// The parts that it came in.
+    parts: Option<Arrival>,
+}
+
+/// A message that came in parts, which are kept until it has arrived.
+struct Arrival {
+    gateway: Arc<Gateway>,
+    connection: Arc<Connection>,
+    key: Key,
+    /// The last one, which the peer sends again when it is told to.
+    last: Option<u8>,
+}
+
+impl Arrival {
+    fn end(self, verdict: Verdict) {
+        let mut joiner = self.connection.joiner.lock();
+        match (verdict, self.last) {
+            (Verdict::Later, Some(last)) => joiner.reopen(self.gateway.clock.now(), &self.key, last),
+            (Verdict::Later, None) => {
+                tracing::warn!("proto_smpp: {}: a part that waited did not arrive", self.connection.row.name);
+            }
+            _ => {
+                joiner.settle(&self.key);
+                drop(joiner);
+                self.gateway.forget_parts(&self.connection.row.name, &self.key);
+            }
+        }
+    }
 }
 
 impl Answer {
@@ -79,7 +107,10 @@ impl Answer {
     }
 
     fn finish(&mut self, verdict: Verdict) {
-        let Some(header) = self.header.take() else { return };
+        if let Some(parts) = self.parts.take() {
+            parts.end(verdict);
+        }
+        let Some((link, header)) = self.waits.take() else { return };
         let delivered = header.command == CommandId::DELIVER_SM;
         let status = match verdict {
             Verdict::Taken => Status::OK,
@@ -93,7 +124,7 @@ impl Answer {
             Status::OK => Body::MessageId(MessageId { id: &self.id, present: true, ..MessageId::default() }),
             _ => Body::Empty,
         };
-        self.link.respond(header, status, &body);
+        link.respond(header, status, &body);
     }
 }
 
@@ -147,7 +178,7 @@ impl Peer {
 
     fn message(&self, link: &LinkHandle, header: Header, message: &ShortMessage<'_>) {
         let Some(connection) = self.connection() else { return };
-        let mut answer = Answer { link: link.clone(), header: Some(header), id: Vec::new() };
+        let mut answer = Answer { waits: Some((link.clone(), header)), id: Vec::new(), parts: None };
         if header.command == CommandId::SUBMIT_SM || header.command == CommandId::DATA_SM {
             let serial = self.gateway.serial.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             let number = self.gateway.unix() << 20 | serial & 0xf_ffff;
@@ -165,12 +196,24 @@ impl Peer {
             return receiver.take(&connection.row.name, raw, answer);
         }
         let piece = Piece::from(message);
+        let of = Key::of(&piece).filter(|_| !message.is_receipt());
         let content = match message.is_receipt() {
             // The alphabet of receipts is that of their text, whatever they say.
             true => read(&Piece { data_coding: receipt_coding(message), ..piece }, Alphabet::Latin1),
             false => match connection.joiner.lock().add(self.gateway.clock.now(), &piece) {
-                Outcome::Whole(joined) => joined,
-                Outcome::Waiting => return answer.give(Verdict::Taken),
+                Outcome::Whole(joined) => {
+                    answer.parts = of.map(|(key, part)| Arrival {
+                        gateway: self.gateway.clone(),
+                        connection: connection.clone(),
+                        key,
+                        last: Some(part),
+                    });
+                    joined
+                }
+                Outcome::Waiting => {
+                    let Some((key, part)) = of else { return answer.give(Verdict::Taken) };
+                    return self.gateway.keep_part(&connection.row.name, &key, part, message, answer);
+                }
                 Outcome::Full => {
                     tracing::warn!("proto_smpp: {}: too many parts wait", connection.row.name);
                     return answer.give(Verdict::Later);
@@ -187,74 +230,101 @@ impl Peer {
             esm_class: message.esm_class,
             protocol_id: message.protocol_id,
         };
-        self.take(incoming, answer);
+        arrived(&self.gateway, &self.address, incoming, answer);
     }
+}
 
-    fn take(&self, incoming: Incoming, answer: Answer) {
-        let gateway = &self.gateway;
-        gateway.count(|s| if incoming.receipt.is_some() { s.receipts } else { s.received });
-        if let Some(receipt) = &incoming.receipt {
-            let text = |bytes: &[u8]| Value::str(bytes.to_vec());
-            let values = vec![
-                Value::str(incoming.connection.clone()),
-                Value::str(receipt.id.clone()),
-                Value::str(receipt.word.clone()),
-                Value::str(receipt.error.clone()),
-                text(&incoming.source.addr),
-                text(&incoming.destination.addr),
-                Value::str(incoming.content.text.clone()),
-            ];
-            gateway.raise(gateway.receipt_event, values);
-        }
-        let mut told = None;
-        if let Some(receipt) = &incoming.receipt {
-            let last = receipt.state.is_final() || receipt.state == MessageState::Accepted;
-            let text = gateway.asked.lock().find(&incoming.connection, &receipt.id, last);
-            if let Some(text) = text {
-                match last.then(|| text.ended(receipt.state)).flatten() {
-                    Some(delivered) => told = Some((text, delivered)),
-                    // Others of its parts, or a state on the way: nobody asked for these.
-                    None => return answer.give(Verdict::Taken),
-                }
+/// Parts whose others did not come in time go as they are.
+pub(super) fn release(gateway: &Arc<Gateway>) {
+    let connections: Vec<_> = gateway.connections.read().values().cloned().collect();
+    for connection in connections {
+        let overdue = connection.joiner.lock().overdue(gateway.clock.now());
+        for (key, parts) in overdue {
+            let address = format!("{}:{}", connection.row.host, connection.row.port);
+            let party = |addr: &[u8]| Party { addr: addr.to_vec(), ..Party::default() };
+            for content in parts {
+                let incoming = Incoming {
+                    connection: connection.row.name.clone(),
+                    source: party(&key.source),
+                    destination: party(&key.destination),
+                    content,
+                    data_coding: 0,
+                    esm_class: 0,
+                    protocol_id: 0,
+                    receipt: None,
+                };
+                let (gateway, connection, key) = (gateway.clone(), connection.clone(), key.clone());
+                let parts = Some(Arrival { gateway: gateway.clone(), connection, key, last: None });
+                arrived(&gateway, &address, incoming, Answer { waits: None, id: Vec::new(), parts });
             }
         }
-        let receiver = gateway.receiver.read().clone().filter(|_| told.is_none());
-        let answer = match receiver {
-            Some(receiver) => match receiver.receive(&incoming, answer) {
-                Some(answer) => answer,
-                None => return,
-            },
-            None => answer,
-        };
-        let (Some(uri), Some(kernel)) = (gateway.outbound_uri.clone(), gateway.kernel()) else {
-            // Nobody wants it, and a receipt was told as an event.
-            let verdict = if incoming.receipt.is_some() { Verdict::Taken } else { Verdict::Never };
-            return answer.give(verdict);
-        };
-        let made = match &told {
-            Some((text, delivered)) => notification(&incoming, &text.asked, *delivered, uri),
-            None => message_request(&incoming, &gateway.local, &self.address, uri),
-        };
-        let (counted, stats) = (gateway.counted, gateway.stats.clone());
-        // Messages between the same two keep their order.
-        let between = (&incoming.source.addr, &incoming.destination.addr);
-        let worker = gateway.random.hash_one(between) as usize % kernel.workers.max(1);
-        let posted = kernel.on_worker(worker, move |shard| {
-            let answer = RefCell::new(Some(answer));
-            let done = move |code: u16| {
-                let verdict = Verdict::of_reply(code);
-                if verdict != Verdict::Taken {
-                    stats.add_outside(counted.refused, 1);
-                }
-                if let Some(answer) = answer.borrow_mut().take() {
-                    answer.give(verdict);
-                }
-            };
-            request(shard, made, Rc::new(move |_, code, _| done(code)));
-        });
-        if !posted {
-            tracing::warn!("proto_smpp: a worker is too busy for a message; the peer will try again");
+    }
+}
+
+/// A message came, whole, or a receipt.
+fn arrived(gateway: &Arc<Gateway>, address: &str, incoming: Incoming, answer: Answer) {
+    gateway.count(|s| if incoming.receipt.is_some() { s.receipts } else { s.received });
+    if let Some(receipt) = &incoming.receipt {
+        let text = |bytes: &[u8]| Value::str(bytes.to_vec());
+        let values = vec![
+            Value::str(incoming.connection.clone()),
+            Value::str(receipt.id.clone()),
+            Value::str(receipt.word.clone()),
+            Value::str(receipt.error.clone()),
+            text(&incoming.source.addr),
+            text(&incoming.destination.addr),
+            Value::str(incoming.content.text.clone()),
+        ];
+        gateway.raise(gateway.receipt_event, values);
+    }
+    let mut told = None;
+    if let Some(receipt) = &incoming.receipt {
+        let last = receipt.state.is_final() || receipt.state == MessageState::Accepted;
+        let text = gateway.asked.lock().find(&incoming.connection, &receipt.id, last);
+        if let Some(text) = text {
+            match last.then(|| text.ended(receipt.state)).flatten() {
+                Some(delivered) => told = Some((text, delivered)),
+                // Others of its parts, or a state on the way: nobody asked for these.
+                None => return answer.give(Verdict::Taken),
+            }
         }
+    }
+    let receiver = gateway.receiver.read().clone().filter(|_| told.is_none());
+    let answer = match receiver {
+        Some(receiver) => match receiver.receive(&incoming, answer) {
+            Some(answer) => answer,
+            None => return,
+        },
+        None => answer,
+    };
+    let (Some(uri), Some(kernel)) = (gateway.outbound_uri.clone(), gateway.kernel()) else {
+        // Nobody wants it, and a receipt was told as an event.
+        let verdict = if incoming.receipt.is_some() { Verdict::Taken } else { Verdict::Never };
+        return answer.give(verdict);
+    };
+    let made = match &told {
+        Some((text, delivered)) => notification(&incoming, &text.asked, *delivered, uri),
+        None => message_request(&incoming, &gateway.local, address, uri),
+    };
+    let (counted, stats) = (gateway.counted, gateway.stats.clone());
+    // Messages between the same two keep their order.
+    let between = (&incoming.source.addr, &incoming.destination.addr);
+    let worker = gateway.random.hash_one(between) as usize % kernel.workers.max(1);
+    let posted = kernel.on_worker(worker, move |shard| {
+        let answer = RefCell::new(Some(answer));
+        let done = move |code: u16| {
+            let verdict = Verdict::of_reply(code);
+            if verdict != Verdict::Taken {
+                stats.add_outside(counted.refused, 1);
+            }
+            if let Some(answer) = answer.borrow_mut().take() {
+                answer.give(verdict);
+            }
+        };
+        request(shard, made, Rc::new(move |_, code, _| done(code)));
+    });
+    if !posted {
+        tracing::warn!("proto_smpp: a worker is too busy for a message; the peer will try again");
     }
 }
 

@@ -33,6 +33,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use switchroom_engine::smpp_session::Settings as SessionSettings;
 use switchroom_kernel::Kernel;
 use switchroom_kernel::module::{Command, Function, Module, Param, Statistic, TableUse, Variable};
 use switchroom_kernel::open::{Opening, block_on};
@@ -56,6 +57,16 @@ pub static MODULE: Module = Module {
         Param::str("system_id", "switchroom", "Our name towards customers"),
         Param::int("connections", "10000", "SMPP connections at a time, for each listener"),
         Param::int("window", "1000", "Unanswered messages of one connection in each direction, at most"),
+        Param::int(
+            "enquire_link",
+            "30",
+            "Seconds of silence after which a customer is asked whether he is there",
+        ),
+        Param::int(
+            "response",
+            "60",
+            "Seconds until a customer must answer; then he is cut, and gets it again",
+        ),
         Param::int("validity", "86400", "Seconds until a message is given up that does not say when"),
         Param::int("max_validity", "604800", "The most a message may ask for"),
         Param::str(
@@ -238,7 +249,10 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
         diverted: o.stat("diverted")?,
         dropped: o.stat("dropped")?,
     };
-    let listens = listens(o, positive("window")? as usize, positive("connections")? as usize)?;
+    let mut session = server::session(positive("window")? as usize);
+    session.enquire_link = Some(Duration::from_secs(positive("enquire_link")? as u64));
+    session.response = Duration::from_secs(positive("response")? as u64);
+    let listens = listens(o, session, positive("connections")? as usize)?;
     let drivers = &o.kernel.drivers;
     let aliases = match o.str("alias_table").filter(|t| !t.is_empty()) {
         Some(table) => Some(Arc::new(aliases::Aliases::new(store.clone(), &table)?)),
@@ -274,7 +288,11 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
     Ok(())
 }
 
-fn listens(o: &Opening<'_>, window: usize, connections: usize) -> Result<Vec<server::Listen>, String> {
+fn listens(
+    o: &Opening<'_>,
+    session: SessionSettings,
+    connections: usize,
+) -> Result<Vec<server::Listen>, String> {
     let mut all = Vec::new();
     let certificate = o.str("tls_certificate").map(PathBuf::from);
     let tls = certificate.zip(o.str("tls_key").map(PathBuf::from));
@@ -287,7 +305,7 @@ fn listens(o: &Opening<'_>, window: usize, connections: usize) -> Result<Vec<ser
                 return Err(format!("{name} is set, so tls_certificate and tls_key must be set as well"));
             }
             let tls = tls.clone().filter(|_| secure);
-            all.push(server::Listen { addr, tls, connections, session: server::session(window) });
+            all.push(server::Listen { addr, tls, connections, session });
         }
     }
     Ok(all)

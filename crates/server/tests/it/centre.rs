@@ -467,3 +467,66 @@ fn a_phone_that_sleeps_is_woken_by_push_and_gets_what_waits() {
     phone.reply(&request, "200 OK");
     assert_eq!(receipt::read(&deliver(&mut shop, Status::OK).0).unwrap().stat, b"DELIVRD");
 }
+
+#[test]
+fn a_customer_who_does_not_answer_is_cut_and_gets_it_again() {
+    let stage = stage("modparam(\"smsc\", \"response\", 1)\n");
+    let (mut shop, mut inbox) = (stage.bind("shop"), stage.bind("inbox"));
+    submit(&mut shop, "4915123", ShortMessage { registered_delivery: 0, ..text(b"hello") }).unwrap();
+    assert_eq!(inbox.header().command, CommandId::DELIVER_SM);
+    // Without unbind: the connection simply ends.
+    assert!(inbox.try_next().is_none());
+    let mut inbox = stage.bind("inbox");
+    assert_eq!(deliver(&mut inbox, Status::OK).0, b"hello");
+    stage.house.expect_log("may be delivered twice");
+}
+
+#[test]
+fn garbage_and_half_pdus_of_a_customer_end_only_his_connection() {
+    let stage = stage("");
+    let (mut shop, mut inbox) = (stage.bind("shop"), stage.bind("inbox"));
+    for garbage in
+        [&b"GET / HTTP/1.1\r\n\r\n"[..], &1_000_000u32.to_be_bytes().repeat(4), &[0; 64], &[0xff; 64]]
+    {
+        for bound in [false, true] {
+            let mut bad = if bound { stage.bind("inbox") } else { Smpp::connect(stage.smpp) };
+            bad.write(garbage);
+            assert_eq!(bad.header().status, Status::INVCMDLEN);
+            assert!(bad.try_next().is_none());
+        }
+    }
+    let mut half = stage.bind("inbox");
+    half.write(&[0, 0, 0, 80, 0, 0, 0, 4, 0, 0]);
+    submit(&mut shop, "4915123", ShortMessage { registered_delivery: 0, ..text(b"hello") }).unwrap();
+    // Either bind of the customer may get it; the half PDU holds up nothing.
+    let got =
+        [&mut inbox, &mut half].into_iter().any(|peer| peer.next_within(Duration::from_secs(1)).is_some());
+    assert!(got);
+    let binds = stage.mi(&["smsc:binds"]);
+    assert_eq!(binds["Accounts"][0]["Binds"].as_array().map(Vec::len), Some(2), "{binds}");
+}
+
+#[test]
+fn customers_bind_with_tls() {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (certificate, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let port = switchroom_testkit::free_port();
+    let stage = stage(&format!(
+        "modparam(\"smsc\", \"listen_tls\", \"127.0.0.1:{port}\")\n\
+         modparam(\"smsc\", \"tls_certificate\", \"{}\")\nmodparam(\"smsc\", \"tls_key\", \"{}\")\n",
+        certificate.display(),
+        key.display()
+    ));
+    let mut inbox = stage.bind("inbox");
+    let sent = std::process::Command::new(crate::support::PROGRAM)
+        .args(["smpp", "send", "--tls", "--to", &format!("127.0.0.1:{port}"), "-s", "shop", "-p", "secret"])
+        .args(["--dest", "4915123", "over TLS"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&[sent.stdout, sent.stderr].concat()).into_owned();
+    assert!(sent.status.success(), "{said}");
+    assert_eq!(deliver(&mut inbox, Status::OK).0, b"over TLS");
+}

@@ -165,3 +165,55 @@ fn a_silent_centre_is_asked_and_cut_and_the_caller_is_told() {
     s.up.accept_bind();
     wait_bound(&s.house, 1);
 }
+
+/// Delivers a part of `total`; gives the sequence number.
+fn part(up: &mut Smpp, total: u8, n: u8, said: &str) -> u32 {
+    let octets = [&[5, 0, 3, 9, total, n][..], said.as_bytes()].concat();
+    let m = ShortMessage { esm_class: 0x40, text: &octets, ..ShortMessage::default() };
+    up.message(CommandId::DELIVER_SM, "4917", "4930", m)
+}
+
+#[test]
+fn parts_that_were_accepted_survive_the_process() {
+    let mut s = stage("");
+    part(&mut s.up, 3, 1, "one ");
+    assert_eq!(s.up.header().status, Status::OK);
+    part(&mut s.up, 3, 3, "three");
+    assert_eq!(s.up.header().status, Status::OK);
+    s.house.server.kill();
+    s.house.server.start_again(Duration::from_secs(20));
+    let mut up = Smpp::accept(&s.listener);
+    up.accept_bind();
+    part(&mut up, 3, 2, "two ");
+    let request = s.phone.expect("MESSAGE sip:4930@");
+    assert!(request.ends_with("\r\n\r\none two three"), "{request}");
+    let reply = response(&request, "200 OK", "x", "");
+    s.phone.send(&reply);
+    assert_eq!(up.header().status, Status::OK);
+    let gone = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        s.house.sql("SELECT COUNT(*) FROM smpp_part") == "0"
+    });
+    assert!(gone);
+}
+
+#[test]
+fn parts_wait_for_a_last_one_that_is_tried_again_and_go_alone_when_none_comes() {
+    let mut s = stage("modparam(\"proto_smpp\", \"join_timeout\", 3)\n");
+    part(&mut s.up, 2, 1, "first ");
+    assert_eq!(s.up.header().status, Status::OK);
+    for (status, answer) in [("480 Temporarily Unavailable", Status::RX_T_APPN), ("200 OK", Status::OK)] {
+        part(&mut s.up, 2, 2, "last");
+        let request = s.phone.expect("MESSAGE sip:4930@");
+        assert!(request.ends_with("\r\n\r\nfirst last"), "{request}");
+        let reply = response(&request, status, "x", "");
+        s.phone.send(&reply);
+        assert_eq!(s.up.header().status, answer);
+    }
+    part(&mut s.up, 2, 2, "lonely");
+    assert_eq!(s.up.header().status, Status::OK);
+    let request = s.phone.expect("MESSAGE sip:4930@");
+    assert!(request.ends_with("\r\n\r\nlonely"), "{request}");
+    let reply = response(&request, "200 OK", "x", "");
+    s.phone.send(&reply);
+}
