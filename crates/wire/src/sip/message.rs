@@ -60,6 +60,11 @@ struct Slot {
     id: HeaderId,
 }
 
+/// Longer names do not fit a [`Slot`].
+const MAX_NAME: usize = u8::MAX as usize;
+/// The colon must not be farther from the start of the line than this.
+const MAX_COLON: usize = u16::MAX as usize - 1;
+
 const FIRSTS: usize = HeaderId::ContentType as usize + 1;
 const NONE: u16 = u16::MAX;
 
@@ -139,66 +144,53 @@ impl Message {
     fn find_headers(&mut self) -> Result<(), Fault> {
         let buf: &[u8] = &self.buf;
         let mut fault = Ok(());
-        let start = self.start.end() as usize;
-        let mut line = start;
-        let mut line_ends = memchr::memchr_iter(b'\n', &buf[start..]);
-        let mut next_line = move || line_ends.next().map_or(buf.len(), |at| start + at + 1);
+        let mut line = self.start.end() as usize;
         loop {
-            match buf.get(line) {
-                None => {
-                    self.head_end = buf.len() as u32;
-                    self.body = buf.len() as u32;
-                    return fault.and(Err(Fault::Truncated));
-                }
-                Some(b'\r') if buf.get(line + 1) == Some(&b'\n') => {
-                    self.head_end = line as u32;
-                    self.body = line as u32 + 2;
-                    return fault;
-                }
-                Some(b'\n') => {
-                    self.head_end = line as u32;
-                    self.body = line as u32 + 1;
-                    return fault;
-                }
-                Some(_) => {}
+            let Some(&first) = buf.get(line) else {
+                self.head_end = buf.len() as u32;
+                self.body = buf.len() as u32;
+                return fault.and(Err(Fault::Truncated));
+            };
+            if first <= b'\r'
+                && let Some(empty) = empty_line(&buf[line..])
+            {
+                self.head_end = line as u32;
+                self.body = (line + empty) as u32;
+                return fault;
             }
-            let first_end = next_line();
-            let colon = scan::find_near(&buf[line..first_end], b':');
-            let name = trim_blank(&buf[line..line + colon.unwrap_or(0)]);
-            let mut end = first_end;
-            while matches!(buf.get(end), Some(b' ' | b'\t')) {
-                end = next_line();
-            }
+            let text = header_text(&buf[line..]);
+            let colon = scan::find_near(text, b':').unwrap_or(0);
+            let name = trim_blank(&text[..colon]);
             let id = HeaderId::from_name(name);
             let sound =
                 id != HeaderId::Other || (!name.is_empty() && name.iter().all(|b| TOKEN[usize::from(*b)]));
-            let sizes = (u8::try_from(name.len()), colon.map(|c| u16::try_from(c + 1)));
-            if let (Ok(name_len), Some(Ok(value)), true) = (sizes.0, sizes.1, sound) {
-                let (value, value_end) = trimmed(buf, line + usize::from(value), end);
-                if self.headers.len() == MAX_HEADERS {
-                    self.head_end = line as u32;
-                    self.body = buf.len() as u32;
-                    return fault.and(Err(Fault::TooManyHeaders));
-                }
-                if let Some(first) = self.first.get_mut(id as usize) {
-                    if *first == NONE {
-                        *first = self.headers.len() as u16;
-                    } else if id.occurs_once() {
-                        fault = fault.and(Err(Fault::Repeated(id)));
-                    }
-                }
-                self.headers.push(Slot {
-                    line: line as u32,
-                    value: (value - line).min(usize::from(u16::MAX)) as u16,
-                    value_end: value_end as u32,
-                    end: end as u32,
-                    name_len,
-                    id,
-                });
-            } else {
+            if !sound || name.len() > MAX_NAME || colon > MAX_COLON {
                 fault = fault.and(Err(Fault::HeaderLine));
+                line += text.len();
+                continue;
             }
-            line = end;
+            if self.headers.len() == MAX_HEADERS {
+                self.head_end = line as u32;
+                self.body = buf.len() as u32;
+                return fault.and(Err(Fault::TooManyHeaders));
+            }
+            if let Some(first) = self.first.get_mut(id as usize) {
+                if *first == NONE {
+                    *first = self.headers.len() as u16;
+                } else if id.occurs_once() {
+                    fault = fault.and(Err(Fault::Repeated(id)));
+                }
+            }
+            let (value, value_end) = trimmed(text, colon + 1);
+            self.headers.push(Slot {
+                line: line as u32,
+                value: value.min(usize::from(u16::MAX)) as u16,
+                value_end: (line + value_end) as u32,
+                end: (line + text.len()) as u32,
+                name_len: name.len() as u8,
+                id,
+            });
+            line += text.len();
         }
     }
 
@@ -647,20 +639,40 @@ impl HeaderId {
     }
 }
 
-/// The value between these offsets without the white space around it. Nearly always that is one space before and CRLF
-/// behind.
+/// The length of the empty line that ends the headers, if `rest` begins with it.
+fn empty_line(rest: &[u8]) -> Option<usize> {
+    match rest {
+        [b'\n', ..] => Some(1),
+        [b'\r', b'\n', ..] => Some(2),
+        _ => None,
+    }
+}
+
+/// One header with its folds and line ends, off the front of `rest`.
 #[inline]
-fn trimmed(buf: &[u8], mut from: usize, mut to: usize) -> (usize, usize) {
-    if let Some([b' ', first, .., last, b'\r', b'\n']) = buf.get(from..to)
+fn header_text(rest: &[u8]) -> &[u8] {
+    let mut end = scan::find_near(rest, b'\n').map_or(rest.len(), |at| at + 1);
+    while matches!(rest.get(end), Some(b' ' | b'\t')) {
+        end += scan::find_near(&rest[end..], b'\n').map_or(rest.len() - end, |at| at + 1);
+    }
+    &rest[..end]
+}
+
+/// Where the value that begins at `from` starts and ends without the white space around it. Nearly always that is one space
+/// before and CRLF behind.
+#[inline]
+fn trimmed(text: &[u8], mut from: usize) -> (usize, usize) {
+    let mut to = text.len();
+    if let Some([b' ', first, .., last, b'\r', b'\n']) = text.get(from..)
         && *first > b' '
         && *last > b' '
     {
         return (from + 1, to - 2);
     }
-    while from < to && scan::is_lws(buf[to - 1]) {
+    while from < to && scan::is_lws(text[to - 1]) {
         to -= 1;
     }
-    while from < to && scan::is_lws(buf[from]) {
+    while from < to && scan::is_lws(text[from]) {
         from += 1;
     }
     (from, to)

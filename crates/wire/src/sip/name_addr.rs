@@ -49,7 +49,7 @@ impl<'a> NameAddr<'a> {
         if uri.is_empty() {
             return Err("no URI");
         }
-        if uri.iter().fold(false, |bad, b| bad | scan::is_lws(*b)) {
+        if scan::has_blank(uri) && uri.iter().any(|b| scan::is_lws(*b)) {
             return Err("white space inside the URI");
         }
         if !matches!(params.first(), None | Some(b';')) {

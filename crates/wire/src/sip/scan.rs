@@ -121,7 +121,6 @@ fn other_ip_literal(host: &[u8]) -> Option<IpAddr> {
 #[inline]
 #[must_use]
 pub fn find_near(s: &[u8], needle: u8) -> Option<usize> {
-    const LOW: u64 = 0x0101_0101_0101_0101;
     let pattern = LOW * u64::from(needle);
     let mut words = s.chunks_exact(8);
     let mut at = 0;
@@ -129,13 +128,31 @@ pub fn find_near(s: &[u8], needle: u8) -> Option<usize> {
         let mut bytes = [0; 8];
         bytes.copy_from_slice(word);
         let differ = u64::from_le_bytes(bytes) ^ pattern;
-        let zero = differ.wrapping_sub(LOW) & !differ & (LOW << 7);
+        let zero = below(differ, 1);
         if zero != 0 {
             return Some(at + zero.trailing_zeros() as usize / 8);
         }
         at += 8;
     }
     words.remainder().iter().position(|b| *b == needle).map(|i| at + i)
+}
+
+const LOW: u64 = 0x0101_0101_0101_0101;
+const HIGH: u64 = LOW << 7;
+
+/// A high bit is set when, and only when, some byte is below `limit` (at most 128).
+#[inline]
+fn below(word: u64, limit: u8) -> u64 {
+    word.wrapping_sub(LOW * u64::from(limit)) & !word & HIGH
+}
+
+/// Whether a space or a control character is in there: eight bytes at a time.
+#[inline]
+#[must_use]
+pub fn has_blank(s: &[u8]) -> bool {
+    let (words, rest) = s.as_chunks::<8>();
+    let found = words.iter().fold(0, |found, w| found | below(u64::from_le_bytes(*w), b' ' + 1));
+    found != 0 || rest.iter().any(|b| *b <= b' ')
 }
 
 /// The offset just behind the quoted string that starts at `at` (which holds the opening quote).
@@ -388,6 +405,17 @@ mod tests {
                 assert_eq!(find_near(&text, b':'), Some(at));
             }
             assert_eq!(find_near(&vec![0xba; len], b':'), None);
+        }
+    }
+
+    #[test]
+    fn blanks_are_found_at_every_place() {
+        for b in 0..=255u8 {
+            for at in 0..20 {
+                let mut text = [b'a'; 20];
+                text[at] = b;
+                assert_eq!(has_blank(&text), b <= b' ', "{b} at {at}");
+            }
         }
     }
 
