@@ -102,6 +102,8 @@ pub struct Receipt {
 pub trait Receiver: Send + Sync {
     /// Whether it takes the messages of this connection between these two as they come, part by part.
     fn wants(&self, connection: &str, source: &Party, destination: &Party) -> bool;
+    /// A phone can be reached again, says the centre of this connection. Must not block.
+    fn alert(&self, connection: &str, number: &Party);
     /// Takes a message as it came, a part of a text perhaps, and answers later. Must not block.
     fn take(&self, connection: &str, message: Outgoing, answer: Answer);
     /// Takes a receipt, or a message it did not want, and answers later, or gives the answer back to let it become a MESSAGE. Must not block.

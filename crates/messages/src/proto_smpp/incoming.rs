@@ -526,6 +526,12 @@ impl Handler for Peer {
                 let text = |octets: &[u8]| Value::str(octets.to_vec());
                 let name = self.connection().map_or_else(String::new, |c| c.row.name.clone());
                 let status = alert.tlvs.number(tag::MS_AVAILABILITY_STATUS).unwrap_or(0);
+                let number =
+                    Party { ton: alert.source.ton, npi: alert.source.npi, addr: alert.source.addr.to_vec() };
+                let receiver = self.gateway.receiver.read().clone();
+                if let Some(receiver) = receiver {
+                    receiver.alert(&name, &number);
+                }
                 let values = vec![
                     Value::str(name),
                     text(alert.source.addr),

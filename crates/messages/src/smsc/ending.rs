@@ -204,17 +204,27 @@ impl Centre {
     /// The sender wants to hear when the recipient is there again (`set_dpf`).
     fn note_absence(&self, m: &Message) {
         let tlvs = Tlvs::read(&m.content.tlvs, false).unwrap_or_default();
-        if !m.target.starts_with("sip:") || tlvs.number(tag::SET_DPF) != Some(1) {
+        if m.nature == Nature::Receipt || tlvs.number(tag::SET_DPF) != Some(1) {
             return;
         }
+        // A SIP user is a destination of his own; of another centre it is the number that counts.
+        let who_is_absent: Arc<str> = match m.target.starts_with("smsc:") {
+            true => absent_at(&m.target, &m.destination.addr),
+            false => m.target.clone(),
+        };
         let mut absent = self.absent.lock();
         if absent.len() < ABSENT {
             let who = (m.account.clone(), m.source.clone(), m.destination.clone());
-            let list = absent.entry(m.target.clone()).or_default();
+            let list = absent.entry(who_is_absent).or_default();
             if list.len() < ABSENT_EACH && !list.contains(&who) {
                 list.push(who);
             }
         }
+    }
+
+    /// Another centre says that a number can be reached again.
+    pub fn alerted(&self, connection: &str, number: &[u8]) {
+        self.reachable(&absent_at(&format!("smsc:{connection}"), number));
     }
 
     /// A SIP user is there: customers who wanted to know are told with `alert_notification`.
@@ -411,6 +421,10 @@ impl Centre {
             self.remote_receipt(target, remote_id, e.state, e.error);
         }
     }
+}
+
+fn absent_at(target: &str, number: &[u8]) -> Arc<str> {
+    format!("{target} {}", String::from_utf8_lossy(number)).into()
 }
 
 /// Who wants to be told, and of which text.

@@ -119,6 +119,12 @@ impl Receiver for Ear {
             || centre.has_route(&format!("smsc:{connection}"), &addr(source), &addr(destination))
     }
 
+    fn alert(&self, connection: &str, number: &Party) {
+        if let Some(centre) = self.0.upgrade() {
+            centre.alerted(connection, &number.addr);
+        }
+    }
+
     fn take(&self, connection: &str, m: Outgoing, answer: Answer) {
         let Some(centre) = self.0.upgrade() else { return answer.give(Verdict::Later) };
         let now = centre.now();

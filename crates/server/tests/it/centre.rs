@@ -5,7 +5,9 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use switchroom_testkit::peer::header;
-use switchroom_wire::smpp::{Body, CommandId, Header, Pdu, Rules, ShortMessage, Status, push_tlv, receipt};
+use switchroom_wire::smpp::{
+    Alert, Body, CommandId, Header, Pdu, Rules, ShortMessage, Status, push_tlv, receipt,
+};
 
 use crate::cloud::Cloud;
 use crate::messages::{Stage, deliver, stage, stage_with, submit, text};
@@ -386,6 +388,22 @@ fn a_customer_hears_when_a_phone_is_there_again() {
     let read = Pdu::read(&pdu, Rules::STRICT).unwrap();
     let Body::Alert(alert) = read.body else { panic!("{read:?}") };
     assert_eq!((alert.source.addr, alert.esme.addr), (&b"7001"[..], &b"Shop"[..]));
+    // The same from another centre.
+    let mut up = upstream(&stage, "up");
+    stage.mi(&["smsc:route", "target=smsc:up", "prefix=44"]);
+    submit(&mut shop, "4477", ShortMessage { tlvs, ..text(b"hello") }).unwrap();
+    let asked = up.header();
+    up.answer(asked, Status::OK, "5");
+    let m = ShortMessage { esm_class: 4, text: b"id:5 stat:UNDELIV err:001", ..ShortMessage::default() };
+    up.message(CommandId::DELIVER_SM, "4477", "Shop", m);
+    assert_eq!(up.header().status, Status::OK);
+    assert_eq!(receipt::read(&deliver(&mut shop, Status::OK).0).unwrap().stat, b"UNDELIV");
+    let address = |addr| switchroom_wire::smpp::Address { ton: 1, npi: 1, addr };
+    let alert = Alert { source: address(b"4477"), esme: address(b"1"), tlvs: Default::default() };
+    up.send(Header::request(CommandId::ALERT_NOTIFICATION, 9), Body::Alert(alert));
+    let pdu = shop.next();
+    let read = Pdu::read(&pdu, Rules::STRICT).unwrap();
+    assert!(matches!(read.body, Body::Alert(a) if a.source.addr == b"4477"), "{read:?}");
 }
 
 #[test]
