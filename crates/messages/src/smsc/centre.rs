@@ -207,6 +207,8 @@ pub(super) struct Early {
     pub error: u32,
 }
 
+/// SIP users looked after in one second.
+const ROUND: usize = 2000;
 /// SIP users whose wakings are remembered.
 const WOKEN: usize = 100_000;
 /// Web servers kept as destinations.
@@ -601,7 +603,12 @@ impl Centre {
         let now = self.now();
         let (mut targets, over, lines) = {
             let mut queue = self.queue.lock();
-            (queue.wake(now), queue.expired(now, 5000), queue.stuck(now % 30 == 0))
+            if now % 30 == 0 {
+                queue.begin_round();
+            }
+            let mut stuck = queue.stuck();
+            stuck.extend(queue.next_of_round(ROUND));
+            (queue.wake(now), queue.expired(now, 5000), stuck)
         };
         for id in over {
             // A phone that took the message and says no more has it, as far as anybody knows.

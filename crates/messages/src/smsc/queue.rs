@@ -5,6 +5,7 @@
 //! number still stands.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use switchroom_wire::smpp::MessageState;
@@ -20,6 +21,13 @@ const LEVELS: usize = 4;
 pub struct Queue {
     messages: HashMap<u64, Slot, foldhash::fast::RandomState>,
     lines: HashMap<Arc<str>, Line, foldhash::fast::RandomState>,
+    /// Those of SIP users, of whom there may be many, and those of all others.
+    users: BTreeSet<Arc<str>>,
+    few: BTreeSet<Arc<str>>,
+    /// Where the round among the users has got to, when there is one.
+    round: Option<Arc<str>>,
+    /// When lines open again.
+    closed: BTreeSet<(i64, Arc<str>)>,
     /// Second, and who is to be tried then.
     due: BTreeMap<i64, Vec<u64>>,
     expiries: BTreeMap<i64, Vec<u64>>,
@@ -144,7 +152,15 @@ impl Queue {
             slot.message.state = MessageState::Enroute;
         }
         let level = usize::from(slot.message.content.priority).min(LEVELS - 1);
-        let line = self.lines.entry(slot.message.target.clone()).or_default();
+        let target = &slot.message.target;
+        let line = match self.lines.get_mut(target) {
+            Some(line) => line,
+            None => {
+                let names = if target.starts_with("sip:") { &mut self.users } else { &mut self.few };
+                names.insert(target.clone());
+                self.lines.entry(target.clone()).or_default()
+            }
+        };
         line.levels[level].push_back(id);
         line.waiting += 1;
     }
@@ -257,7 +273,7 @@ impl Queue {
                 Place::Clock | Place::Away | Place::Held => {}
             }
             if line.waiting == 0 && line.under_way == 0 && line.closed_until == 0 {
-                self.lines.remove(&target);
+                self.forget_line(&target);
             }
         }
         if let Some(remote) = remote {
@@ -285,11 +301,31 @@ impl Queue {
         self.lines.get(target).map_or(0, |l| l.under_way)
     }
 
-    /// Destinations for which messages wait; SIP users only when asked, as there may be many.
-    pub fn stuck(&self, users: bool) -> Vec<Arc<str>> {
-        let wanted =
-            |(target, line): &(&Arc<str>, &Line)| line.waiting > 0 && (users || !target.starts_with("sip:"));
-        self.lines.iter().filter(wanted).map(|(target, _)| target.clone()).collect()
+    fn forget_line(&mut self, target: &Arc<str>) {
+        self.lines.remove(target);
+        self.few.remove(target);
+        self.users.remove(target);
+    }
+
+    /// Destinations for which messages wait, without SIP users.
+    pub fn stuck(&self) -> Vec<Arc<str>> {
+        self.few.iter().filter(|target| self.waits(target)).cloned().collect()
+    }
+
+    /// A round among all SIP users begins.
+    pub fn begin_round(&mut self) {
+        self.round.get_or_insert_with(|| "".into());
+    }
+
+    /// The next SIP users of the round, at most `most`, for whom messages wait.
+    pub fn next_of_round(&mut self, most: usize) -> Vec<Arc<str>> {
+        let Some(last) = self.round.take() else { return Vec::new() };
+        let next = self.users.range::<Arc<str>, _>((Excluded(&last), Unbounded)).take(most);
+        let next: Vec<Arc<str>> = next.cloned().collect();
+        if next.len() == most {
+            self.round = next.last().cloned();
+        }
+        next.into_iter().filter(|target| self.waits(target)).collect()
     }
 
     /// A message leaves, whatever its end. The others that it carried are named; they are still there.
@@ -356,8 +392,14 @@ impl Queue {
 
     /// Nothing goes to a destination before `until`.
     pub fn close_line(&mut self, target: &str, until: i64) {
-        if let Some(line) = self.lines.get_mut(target) {
-            line.closed_until = line.closed_until.max(until);
+        if let Some((name, _)) = self.lines.get_key_value(target)
+            && let name = name.clone()
+            && let Some(line) = self.lines.get_mut(target)
+            && line.closed_until < until
+        {
+            self.closed.remove(&(line.closed_until, name.clone()));
+            line.closed_until = until;
+            self.closed.insert((until, name));
         }
     }
 
@@ -374,10 +416,15 @@ impl Queue {
                 }
             }
         }
-        let opened = self.lines.iter_mut().filter(|(_, l)| l.closed_until != 0 && l.closed_until <= now);
-        for (target, line) in opened {
-            line.closed_until = 0;
-            targets.push(target.clone());
+        while let Some((_, target)) = self.closed.first().filter(|(at, _)| *at <= now).cloned() {
+            self.closed.pop_first();
+            if let Some(line) = self.lines.get_mut(&target) {
+                line.closed_until = 0;
+                if line.waiting == 0 && line.under_way == 0 {
+                    self.forget_line(&target);
+                }
+            }
+            targets.push(target);
         }
         targets.sort();
         targets.dedup();
@@ -511,6 +558,28 @@ mod tests {
         q.take("a", 1, 1100);
         assert!(q.change(1, 1100, |m| m.due = 1200).is_none());
         assert!(q.alike("shop", &source, &destination, b"").is_empty());
+    }
+
+    #[test]
+    fn a_line_that_is_closed_opens_in_time_and_leaves_nothing_behind() {
+        let mut q = Queue::default();
+        q.insert(sample(1, "a"), 1000);
+        q.insert(sample(2, "sip:x@y"), 1000);
+        assert_eq!(q.stuck(), ["a".into()]);
+        assert!(q.next_of_round(1).is_empty());
+        q.begin_round();
+        assert_eq!(q.next_of_round(1), ["sip:x@y".into()]);
+        assert!(q.next_of_round(1).is_empty() && q.next_of_round(1).is_empty());
+        q.close_line("a", 1005);
+        q.close_line("a", 1003);
+        assert!(q.take("a", 9, 1004).is_empty() && q.wake(1004).is_empty());
+        assert_eq!(q.wake(1005), ["a".into()]);
+        assert_eq!(ids(q.take("a", 9, 1005)), [1]);
+        q.close_line("a", 1010);
+        q.remove(1);
+        q.remove(2);
+        q.wake(1010);
+        assert_eq!((q.lines.len(), q.few.len(), q.users.len(), q.closed.len()), (0, 0, 0, 0));
     }
 
     /// Long lines cost no more: the time for the same work with 1,000 and with 100,000 waiting.
