@@ -28,6 +28,9 @@ use crate::imdn::{self, Asked};
 use crate::link::join::{Key, Outcome, Piece, read};
 use crate::link::{Closed, Handler, LinkHandle};
 
+/// Texts of an application in parts, whose names are remembered for their receipts.
+const MAX_SUBMITTED: usize = 10_000;
+
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -64,6 +67,50 @@ pub struct Answer {
     id: Vec<u8>,
     /// The parts that it came in.
     parts: Option<Arrival>,
+    /// An application wants to know that it arrived.
+    receipts: Option<Receipts>,
+}
+
+/// Receipts for an application, one for each part of what it submitted.
+struct Receipts {
+    gateway: Arc<Gateway>,
+    connection: Arc<Connection>,
+    ids: Vec<Vec<u8>>,
+    source: Party,
+    destination: Party,
+    submitted: i64,
+}
+
+impl Receipts {
+    /// Delivered, as the final reply to the MESSAGE says.
+    fn send(self) {
+        let (gateway, connection) = (&self.gateway, &self.connection);
+        for id in &self.ids {
+            let receipt = receipt::Receipt {
+                id,
+                submitted: 1,
+                delivered: 1,
+                submit: self.submitted,
+                done: gateway.unix() as i64,
+                state: MessageState::Delivered,
+                error: b"0",
+                text: &[],
+            };
+            let mut tlvs = Vec::new();
+            push_tlv(&mut tlvs, tag::RECEIPTED_MESSAGE_ID, &[id, &b"\0"[..]].concat());
+            push_tlv(&mut tlvs, tag::MESSAGE_STATE, &[MessageState::Delivered as u8]);
+            let outgoing = Outgoing {
+                source: self.destination.clone(),
+                destination: self.source.clone(),
+                esm_class: 0x04,
+                text: receipt.write(0),
+                tlvs,
+                ..Outgoing::default()
+            };
+            // Whoever asked and is not bound any more does not hear it: nothing is stored here.
+            drop(connection::submit(gateway, connection, outgoing, gateway.clock.now() + gateway.send_wait));
+        }
+    }
 }
 
 /// A message that came in parts, which are kept until it has arrived.
@@ -110,6 +157,7 @@ impl Answer {
         if let Some(parts) = self.parts.take() {
             parts.end(verdict);
         }
+        let receipts = self.receipts.take();
         let Some((link, header)) = self.waits.take() else { return };
         let delivered = header.command == CommandId::DELIVER_SM;
         let status = match verdict {
@@ -125,6 +173,9 @@ impl Answer {
             _ => Body::Empty,
         };
         link.respond(header, status, &body);
+        if let Some(receipts) = receipts.filter(|_| verdict == Verdict::Taken) {
+            receipts.send();
+        }
     }
 }
 
@@ -178,7 +229,8 @@ impl Peer {
 
     fn message(&self, link: &LinkHandle, header: Header, message: &ShortMessage<'_>) {
         let Some(connection) = self.connection() else { return };
-        let mut answer = Answer { waits: Some((link.clone(), header)), id: Vec::new(), parts: None };
+        let mut answer =
+            Answer { waits: Some((link.clone(), header)), id: Vec::new(), parts: None, receipts: None };
         if header.command == CommandId::SUBMIT_SM || header.command == CommandId::DATA_SM {
             let serial = self.gateway.serial.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             let number = self.gateway.unix() << 20 | serial & 0xf_ffff;
@@ -195,6 +247,8 @@ impl Peer {
             let raw = as_it_came(message, source, destination, connection.side());
             return receiver.take(&connection.row.name, raw, answer);
         }
+        let wanted = connection.side() == Side::Centre && matches!(message.registered_delivery & 0x03, 1 | 3);
+        let (own_id, mut ids) = (answer.id.clone(), vec![answer.id.clone()]);
         let piece = Piece::from(message);
         let of = Key::of(&piece).filter(|_| !message.is_receipt());
         let content = match message.is_receipt() {
@@ -202,6 +256,9 @@ impl Peer {
             true => read(&Piece { data_coding: receipt_coding(message), ..piece }, Alphabet::Latin1),
             false => match connection.joiner.lock().add(self.gateway.clock.now(), &piece) {
                 Outcome::Whole(joined) => {
+                    if let Some((key, _)) = &of {
+                        ids.extend(connection.submitted.lock().remove(key).unwrap_or_default());
+                    }
                     answer.parts = of.map(|(key, part)| Arrival {
                         gateway: self.gateway.clone(),
                         connection: connection.clone(),
@@ -212,6 +269,15 @@ impl Peer {
                 }
                 Outcome::Waiting => {
                     let Some((key, part)) = of else { return answer.give(Verdict::Taken) };
+                    if wanted {
+                        let mut submitted = connection.submitted.lock();
+                        if submitted.len() < MAX_SUBMITTED || submitted.contains_key(&key) {
+                            let ids = submitted.entry(key.clone()).or_default();
+                            if ids.len() < 255 {
+                                ids.push(own_id);
+                            }
+                        }
+                    }
                     return self.gateway.keep_part(&connection.row.name, &key, part, message, answer);
                 }
                 Outcome::Full => {
@@ -220,6 +286,16 @@ impl Peer {
                 }
             },
         };
+        if wanted && !message.is_receipt() {
+            answer.receipts = Some(Receipts {
+                gateway: self.gateway.clone(),
+                connection: connection.clone(),
+                ids,
+                source: source.clone(),
+                destination: destination.clone(),
+                submitted: self.gateway.unix() as i64,
+            });
+        }
         let incoming = Incoming {
             connection: connection.row.name.clone(),
             source,
@@ -240,6 +316,7 @@ pub(super) fn release(gateway: &Arc<Gateway>) {
     for connection in connections {
         let overdue = connection.joiner.lock().overdue(gateway.clock.now());
         for (key, parts) in overdue {
+            connection.submitted.lock().remove(&key);
             let address = format!("{}:{}", connection.row.host, connection.row.port);
             let party = |addr: &[u8]| Party { addr: addr.to_vec(), ..Party::default() };
             for content in parts {
@@ -255,7 +332,12 @@ pub(super) fn release(gateway: &Arc<Gateway>) {
                 };
                 let (gateway, connection, key) = (gateway.clone(), connection.clone(), key.clone());
                 let parts = Some(Arrival { gateway: gateway.clone(), connection, key, last: None });
-                arrived(&gateway, &address, incoming, Answer { waits: None, id: Vec::new(), parts });
+                arrived(
+                    &gateway,
+                    &address,
+                    incoming,
+                    Answer { waits: None, id: Vec::new(), parts, receipts: None },
+                );
             }
         }
     }

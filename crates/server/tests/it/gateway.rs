@@ -217,3 +217,46 @@ fn parts_wait_for_a_last_one_that_is_tried_again_and_go_alone_when_none_comes() 
     let reply = response(&request, "200 OK", "x", "");
     s.phone.send(&reply);
 }
+
+#[test]
+fn an_application_that_asks_gets_a_receipt_for_each_part() {
+    let smpp = free_port();
+    let mut s = stage(&format!("socket=smpp:127.0.0.1:{smpp}\n"));
+    row(&s.house, "app", 0, 4);
+    s.house.mi_json(&["smpp:reload"]);
+    let mut app = Smpp::connect(SocketAddr::from(([127, 0, 0, 1], smpp)));
+    assert_eq!(app.bind(CommandId::BIND_TRANSCEIVER, "smpp", "test"), Status::OK);
+    let mut ids = Vec::new();
+    let mut submit = |app: &mut Smpp, n: u8| {
+        let octets = [&[5, 0, 3, 9, 2, n][..], b"x"].concat();
+        let m = ShortMessage {
+            esm_class: 0x40,
+            registered_delivery: 1,
+            text: &octets,
+            ..ShortMessage::default()
+        };
+        app.message(CommandId::SUBMIT_SM, "4917", "4930", m)
+    };
+    let mut answered = |app: &mut Smpp| {
+        let bytes = app.next();
+        let Body::MessageId(id) = Pdu::read(&bytes, Rules::STRICT).unwrap().body else { panic!() };
+        ids.push(id.id.to_vec());
+    };
+    submit(&mut app, 1);
+    answered(&mut app);
+    submit(&mut app, 2);
+    let request = s.phone.expect("MESSAGE sip:4930@");
+    let reply = response(&request, "200 OK", "x", "");
+    s.phone.send(&reply);
+    answered(&mut app);
+    for _ in 0..2 {
+        let bytes = app.next();
+        let pdu = Pdu::read(&bytes, Rules::STRICT).unwrap();
+        let Body::Message(m) = pdu.body else { panic!("{pdu:?}") };
+        let read = switchroom_wire::smpp::receipt::read(m.text).unwrap();
+        assert_eq!((read.stat, m.destination.addr, m.is_receipt()), (&b"DELIVRD"[..], &b"4917"[..], true));
+        ids.retain(|id| id != read.id);
+        app.answer(pdu.header, Status::OK, "");
+    }
+    assert!(ids.is_empty());
+}
