@@ -37,19 +37,39 @@ pub struct Notification<'a> {
     pub delivered: bool,
 }
 
-/// A SIP user wants to be told what became of a message (RFC 5438).
+/// Somebody besides the account wants to be told what became of a text: a SIP user (RFC 5438), or a web page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
-    /// Who wants to be told: `sip:user@domain`.
+    /// Who wants to be told: `sip:user@domain`, or `report:account` for a page.
     pub user: Box<str>,
-    /// `imdn.Message-ID` of the message.
+    /// `imdn.Message-ID` of the text; for a page any name of the text.
     pub message_id: Box<str>,
-    /// Its `DateTime`.
+    /// Its `DateTime`; for a page how it is called: see [`Asked::page`].
     pub moment: Box<str>,
-    /// URI it was sent to.
+    /// URI it was sent to; for a page its URL.
     pub recipient: Box<str>,
     /// Messages that it became.
     pub parts: u16,
+}
+
+impl Asked {
+    /// A page that is called for an account, in the manner of `how`.
+    #[must_use]
+    pub fn by_page(account: &str, name: String, how: &str, url: &str) -> Asked {
+        Asked {
+            user: format!("report:{account}").into(),
+            message_id: name.into(),
+            moment: how.into(),
+            recipient: url.into(),
+            parts: 1,
+        }
+    }
+
+    /// How a page is called, and its URL; `None` for a SIP user.
+    #[must_use]
+    pub fn page(&self) -> Option<(&str, &str)> {
+        self.user.starts_with("report:").then_some((&*self.moment, &*self.recipient))
+    }
 }
 
 impl<'a> Cpim<'a> {

@@ -32,6 +32,7 @@ use super::message::{Addr, Content, Message, Nature};
 use super::parts::{joined_part, piece};
 use super::policy::{Policy, Recent};
 use super::queue::{Depth, Queue};
+use super::report::Reports;
 use super::routes::{Routed, Routes};
 use super::store::{self, Change};
 use super::writer::{Work, Writer};
@@ -403,9 +404,12 @@ impl Centre {
         if let Some(outlet) = self.outlets.read().get(target) {
             return Some(outlet.clone());
         }
-        let made = match target.starts_with("http") {
-            true => Arc::new(Hook::new(target.to_string(), String::new())) as Arc<dyn Outlet>,
-            false => self.maker.get()?(target)?,
+        let made = match target.split(':').next() {
+            Some("http" | "https") => {
+                Arc::new(Hook::new(target.to_string(), String::new())) as Arc<dyn Outlet>
+            }
+            Some("report") => Arc::new(Reports::default()) as Arc<dyn Outlet>,
+            _ => self.maker.get()?(target)?,
         };
         if target.starts_with("sip:") {
             // Made anew each time: there are as many as users.
@@ -413,7 +417,7 @@ impl Centre {
         }
         let accounts = self.customers.read().len();
         let mut outlets = self.outlets.write();
-        if outlets.len() >= HOOKS + accounts {
+        if outlets.len() >= HOOKS + 2 * accounts {
             return None;
         }
         Some(outlets.entry(target.clone()).or_insert(made).clone())

@@ -56,8 +56,8 @@ impl Centre {
             Outcome::Temporary(status) if once => Outcome::Permanent(status),
             Outcome::Throttled if once => Outcome::Permanent(Status::THROTTLED),
             Outcome::Unknown if once => Outcome::Permanent(Status::TRANSPORTERR),
-            // A SIP user does not want to be told; nobody gains when he is asked again.
-            Outcome::Permanent(status) if message.nature == Nature::Receipt && target.starts_with("sip:") => {
+            // A SIP user or a page does not want to be told; nobody gains when they are asked again.
+            Outcome::Permanent(status) if message.nature == Nature::Receipt && message.asked.is_some() => {
                 return self.finish(id, MessageState::Rejected, status.0);
             }
             outcome => outcome,

@@ -17,6 +17,7 @@ pub mod message;
 mod parts;
 mod policy;
 mod queue;
+pub mod report;
 mod routes;
 mod script;
 mod server;

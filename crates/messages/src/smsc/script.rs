@@ -89,6 +89,9 @@ fn finish(mut entering: Entering, dropped: bool) {
     if dropped {
         // Taken and thrown away: it has a number, and nobody will find it.
         centre.count(|c| c.dropped);
+        if let Some(asked) = &entering.submission.asked {
+            centre.unexpect(asked);
+        }
         return answered(Ok(centre.next_id()));
     }
     centre.enter(&customer, std::mem::take(&mut entering.submission), answered);

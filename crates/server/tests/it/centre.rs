@@ -548,3 +548,45 @@ fn customers_bind_with_tls() {
     assert!(sent.status.success(), "{said}");
     assert_eq!(deliver(&mut inbox, Status::OK).0, b"over TLS");
 }
+
+#[test]
+fn pages_that_customers_name_are_called_with_the_end_of_their_message() {
+    use std::io::{Read, Write};
+    let stage = stage("");
+    let mut inbox = stage.bind("inbox");
+    let web = TcpListener::bind("127.0.0.1:0").unwrap();
+    let page = format!("http%3A%2F%2F127.0.0.1%3A{}%2F", web.local_addr().unwrap().port());
+    let mut asked = || {
+        let (mut stream, _) = web.accept().unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut octets = Vec::new();
+        let mut buffer = [0; 4096];
+        // A head, and a body when one is announced.
+        loop {
+            let n = stream.read(&mut buffer).unwrap();
+            octets.extend_from_slice(&buffer[..n]);
+            let text = String::from_utf8_lossy(&octets).into_owned();
+            let long = header(&text, "content-length").and_then(|n| n.parse().ok()).unwrap_or(0);
+            if text.split_once("\r\n\r\n").is_some_and(|(_, body)| body.len() >= long) {
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+                return text;
+            }
+        }
+    };
+    let login = "username=shop&password=secret";
+    let long = "long+".repeat(40);
+    let kannel = format!(
+        "GET /cgi-bin/sendsms?{login}&from=Shop&to=4915&text={long}&dlr-mask=31&dlr-url={page}%3Ft%3D%25d%26who%3D%25p HTTP/1.1"
+    );
+    assert_eq!(stage.http(&kannel, "").0, 202);
+    for _ in 0..2 {
+        deliver(&mut inbox, Status::OK);
+    }
+    let said = asked();
+    assert!(said.starts_with("GET /?t=1&who=4915 HTTP/1.1\r\n"), "{said}");
+    let jasmin = format!("GET /send?{login}&to=4916&content=hi&dlr=yes&dlr-level=2&dlr-url={page} HTTP/1.1");
+    assert_eq!(stage.http(&jasmin, "").0, 200);
+    deliver(&mut inbox, Status::RX_R_APPN);
+    let said = asked();
+    assert!(said.starts_with("POST / HTTP/1.1\r\n") && said.contains("message_status=UNDELIV"), "{said}");
+}
