@@ -13,11 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use switchroom_kernel::Kernel;
-use switchroom_kernel::module::{Module, Param, TableUse};
+use switchroom_kernel::module::{Module, Param};
 use switchroom_kernel::open::Opening;
 use switchroom_kernel::ports::http::{HttpRequest, HttpResponse};
 use switchroom_kernel::ports::net::BoxFuture;
-use switchroom_kernel::ports::store::Store;
 use switchroom_watch::httpd::api as httpd;
 
 use crate::smsc;
@@ -29,20 +28,18 @@ pub static MODULE: Module = Module {
     summary: "HTTP API of the SMS centre, with the parameters of Kannel and Jasmin",
     needs: &["smsc", "httpd"],
     params: &[
-        Param::unset("db_url", "Database of answered requests"),
         Param::int("keep_days", "3", "Days for which a request with the same key gets the same answer"),
         Param::str("root", "sms", "First path segment of the JSON API"),
         Param::int("kannel", "1", "Answer /cgi-bin/sendsms as Kannel does"),
         Param::int("jasmin", "1", "Answer /send, /balance and /ping as Jasmin does"),
         Param::int("max_bulk", "1000", "Recipients of one request"),
     ],
-    tables: &[TableUse { name: "sms_request", version: 1 }],
     open,
     live: Some(|kernel| {
         kernel.every(Duration::from_secs(3600), |kernel| async move {
             let api = kernel.state::<Api>();
             let before = kernel.unix() as i64 - api.keep;
-            if let Err(e) = requests::forget(&*api.store, before).await {
+            if let Err(e) = requests::forget(&*centre(&kernel).base.store, before).await {
                 tracing::warn!("sms_api: old answers were not deleted: {e}");
             }
         });
@@ -52,7 +49,6 @@ pub static MODULE: Module = Module {
 
 /// What the module keeps.
 pub(crate) struct Api {
-    store: Arc<dyn Store>,
     root: String,
     max_bulk: usize,
     /// Seconds for which answers are kept.
@@ -64,9 +60,7 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
         n if (1..=most).contains(&n) => Ok(n as usize),
         n => Err(format!("{name} is {n}; it must be from 1 to {most}")),
     };
-    let store = o.store(o.str("db_url").as_deref(), &[("sms_request", 1)])?;
     let api = Api {
-        store,
         root: o.text("root"),
         max_bulk: positive("max_bulk", 100_000)?,
         keep: positive("keep_days", 365)? as i64 * 86_400,

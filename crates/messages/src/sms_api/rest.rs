@@ -98,7 +98,7 @@ async fn once(
     request: &HttpRequest,
     key: &str,
 ) -> HttpResponse {
-    let store = &*kernel.state::<Api>().store;
+    let store = &*centre.base.store;
     match requests::begin(store, &customer.name, key, centre.now()).await {
         Ok(Known::New) => {}
         Ok(Known::Answered(status, body)) => return httpd::answer(status, JSON, body),

@@ -193,6 +193,7 @@ pub static MODULE: Module = Module {
         TableUse { name: "sms_network", version: 1 },
         TableUse { name: "sms_policy", version: 1 },
         TableUse { name: "sms_list", version: 1 },
+        TableUse { name: "sms_request", version: 1 },
     ],
     open,
     live: Some(live),
