@@ -260,3 +260,23 @@ fn an_application_that_asks_gets_a_receipt_for_each_part() {
     }
     assert!(ids.is_empty());
 }
+
+#[test]
+fn a_database_of_an_older_provider_without_the_table_of_parts_will_do() {
+    let mut s = stage("");
+    s.house.sql("DROP TABLE smpp_part; DELETE FROM version WHERE table_name = 'smpp_part'");
+    s.house.server.kill();
+    s.house.server.start_again(Duration::from_secs(20));
+    let mut up = Smpp::accept(&s.listener);
+    up.accept_bind();
+    for n in [1, 2] {
+        part(&mut up, 2, n, "x");
+        if n == 2 {
+            let request = s.phone.expect("MESSAGE sip:4930@");
+            assert!(request.ends_with("\r\n\r\nxx"), "{request}");
+            let reply = response(&request, "200 OK", "x", "");
+            s.phone.send(&reply);
+        }
+        assert_eq!(up.header().status, Status::OK);
+    }
+}
