@@ -151,6 +151,12 @@ pub const TABLES: &[Table] = &[
         indexes: &[unique("account_group_idx", &["username", "domain", "grp"])],
     },
     Table {
+        name: "re_grp",
+        version: Some(2),
+        columns: &[serial("id"), text("reg_exp", 128), int("group_id", 0)],
+        indexes: &[index("group_idx", &["group_id"])],
+    },
+    Table {
         name: "acc",
         version: Some(7),
         columns: &[

@@ -12,7 +12,8 @@ use super::gateway::Gateway;
 use crate::link::compose::Style;
 use crate::link::join::Joined;
 
-pub use super::incoming::{Answer, Verdict, escape_user};
+pub use super::answer::{Answer, Verdict};
+pub use super::incoming::escape_user;
 pub use super::outgoing::{Accepted, Failure, Outgoing, Party};
 
 /// A connection as others see it.

@@ -21,10 +21,11 @@ use switchroom_kernel::stats::{StatId, Stats};
 use switchroom_script::Value;
 use switchroom_wire::smpp::{CommandId, ShortMessage};
 
+use super::answer::{Answer, Verdict};
 use super::api::Receiver;
 use super::asked::Waiting;
 use super::connection::{self, Connection};
-use super::incoming::{Answer, Peer, Verdict};
+use super::incoming::Peer;
 use super::params::Confs;
 use super::parts::{self, Part};
 use super::store::{Kind, Row, Table};

@@ -5,6 +5,7 @@
 //! ask, joined parts, the result of a submission, reload. Left out: storing messages, accounts, and routing; they belong to
 //! the SMS centre.
 
+mod answer;
 pub mod api;
 mod asked;
 mod commands;

@@ -6,13 +6,14 @@ use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+use switchroom_calls::core::send::first_path_uri;
 use switchroom_calls::tm::api::{Request, request};
 use switchroom_kernel::events::{Event, Subscriber};
 use switchroom_kernel::{Kernel, Shard};
 use switchroom_users::registrar::api::reachable;
 use switchroom_users::usrloc::contact::{Contact, Field, PUSH};
 use switchroom_users::usrloc::table::Table;
-use switchroom_users::usrloc::{Location, api};
+use switchroom_users::usrloc::{Location, api, shared};
 use switchroom_wire::smpp::{MessageState, Status, Tlvs, tag};
 
 use super::centre::{Centre, Outcome, Outlet};
@@ -36,66 +37,22 @@ impl SipUser {
         SipUser { kernel: Arc::downgrade(kernel), aor: aor.to_owned() }
     }
 
-    fn table(&self, kernel: &Kernel) -> Option<(Arc<Table>, &str)> {
+    /// Where the user is registered, and under which key.
+    fn place<'a>(&'a self, kernel: &Kernel) -> Option<(Arc<Table>, &'a [u8])> {
         let location = kernel.find::<Location>()?;
-        let key = if location.use_domain { &self.aor } else { self.aor.split('@').next()? };
-        Some((api::find(location, "location")?, key))
+        let table = api::find(location, "location")?;
+        let key = if location.use_domain { &*self.aor } else { self.aor.split('@').next()? };
+        Some((table, key.as_bytes()))
     }
 
     /// The request without its body, towards the contact that is preferred.
     fn towards(&self, kernel: &Kernel) -> Option<Request> {
-        let (table, key) = self.table(kernel)?;
-        let now = kernel.unix();
-        table.read(key.as_bytes(), |record| {
-            let live = record?.contacts.iter().filter(|c| c.is_live(now));
-            let (contact, uri) = live.filter_map(|c| Some((c, reachable(kernel, c)?))).next()?;
-            let some = |field| Some(contact.text(field)).filter(|t| !t.is_empty());
-            let path = some(Field::Path);
-            let mut headers = Vec::new();
-            if let Some(path) = path {
-                headers.extend_from_slice(b"Route: ");
-                headers.extend_from_slice(path);
-                headers.extend_from_slice(b"\r\n");
-            }
-            let first = path.and_then(|p| {
-                let begin = p.iter().position(|b| *b == b'<')? + 1;
-                let length = p[begin..].iter().position(|b| *b == b'>')?;
-                Some(&p[begin..begin + length])
-            });
-            Some(Request {
-                method: Bytes::from_static(b"MESSAGE"),
-                ruri: uri.into(),
-                next_hop: first.or(some(Field::Received)).map(Bytes::copy_from_slice),
-                headers: headers.into(),
-                socket: contact.socket,
-                ..Request::default()
-            })
-        })
-    }
-}
-
-impl Outlet for SipUser {
-    fn room(&self) -> usize {
-        let there = self.kernel.upgrade().is_some_and(|k| self.towards(&k).is_some());
-        if there { AT_ONCE } else { 0 }
+        let (table, key) = self.place(kernel)?;
+        table.read(key, |record| to_first(kernel, &record?.contacts))
     }
 
-    fn wake(&self) {
-        let Some(kernel) = self.kernel.upgrade() else { return };
-        let Some((table, key)) = self.table(&kernel) else { return };
-        let now = kernel.unix();
-        let sleeping: Vec<Contact> = table.read(key.as_bytes(), |record| {
-            let contacts = record.map_or(&[][..], |r| &r.contacts[..]);
-            contacts.iter().filter(|c| c.flags & PUSH != 0 && c.is_live(now)).cloned().collect()
-        });
-        for contact in sleeping {
-            api::ask_refresh(&kernel, None, &table, key.as_bytes(), &contact, "ini-MESSAGE", b"");
-        }
-    }
-
-    fn send(&self, centre: &Arc<Centre>, message: &Message) -> bool {
-        let Some(kernel) = self.kernel.upgrade() else { return false };
-        let Some(mut made) = self.towards(&kernel) else { return false };
+    /// What is said, by whom and to whom; and the plain body, where the phone is asked for more than that.
+    fn about(&self, centre: &Centre, message: &Message) -> Letter {
         let domain = self.aor.split_once('@').map_or("localhost", |(_, d)| d);
         let uri = |user: &Addr| {
             let mut uri = b"sip:".to_vec();
@@ -109,13 +66,10 @@ impl Outlet for SipUser {
             Some(asked) if message.nature == Nature::Receipt => asked.user.to_string(),
             _ => uri(&message.destination),
         };
-        made.from = format!("<{from}>").into();
-        made.to = format!("<{to}>").into();
         let name = format!("sms-{}", message.id);
         let moment = imdn::moment(centre.now());
-        let cpim = |text: String| Some((Bytes::from_static(imdn::CPIM.as_bytes()), Bytes::from(text)));
-        let mut plain = None;
-        match (&message.asked, message.nature) {
+        let cpim = |text: String| (Bytes::from_static(imdn::CPIM.as_bytes()), Bytes::from(text));
+        let (body, plain) = match (&message.asked, message.nature) {
             (Some(asked), Nature::Receipt) => {
                 let tlvs = Tlvs::read(&message.content.tlvs, false).unwrap_or_default();
                 let state = tlvs.number(tag::MESSAGE_STATE).unwrap_or(0);
@@ -125,43 +79,135 @@ impl Outlet for SipUser {
                     delivered: delivered.contains(&state),
                 };
                 let sent = if asked.moment.is_empty() { &moment } else { &*asked.moment };
-                made.body = cpim(imdn::notify(&asked.recipient, &asked.user, sent, &name, &told));
+                (cpim(imdn::notify(&asked.recipient, &asked.user, sent, &name, &told)), None)
             }
             _ => {
                 let text = centre.whole_text(message);
-                let kind = Bytes::from_static(b"text/plain;charset=utf-8");
-                made.body = Some((kind, text.clone().into()));
+                let plain = (Bytes::from_static(b"text/plain;charset=utf-8"), Bytes::from(text.clone()));
                 let asks = centre.settings.imdn && message.content.registered_delivery & 0x03 != 0;
                 if asks && message.nature == Nature::Message {
-                    plain = made.body.take();
-                    made.body = cpim(imdn::wrap(&from, &to, &moment, &name, &text));
+                    (cpim(imdn::wrap(&from, &to, &moment, &name, &text)), Some(plain))
+                } else {
+                    (plain, None)
                 }
             }
-        }
+        };
+        Letter { from: format!("<{from}>").into(), to: format!("<{to}>").into(), body, plain, name }
+    }
+}
+
+/// What is sent to a phone.
+struct Letter {
+    from: Bytes,
+    to: Bytes,
+    body: (Bytes, Bytes),
+    plain: Option<(Bytes, Bytes)>,
+    /// Its name in notifications.
+    name: String,
+}
+
+fn to_first(kernel: &Kernel, contacts: &[Contact]) -> Option<Request> {
+    let now = kernel.unix();
+    let live = contacts.iter().filter(|c| c.is_live(now));
+    let (contact, uri) = live.filter_map(|c| Some((c, reachable(kernel, c)?))).next()?;
+    let some = |field| Some(contact.text(field)).filter(|t| !t.is_empty());
+    let path = some(Field::Path);
+    let mut headers = Vec::new();
+    if let Some(path) = path {
+        headers.extend_from_slice(b"Route: ");
+        headers.extend_from_slice(path);
+        headers.extend_from_slice(b"\r\n");
+    }
+    let first = path.and_then(first_path_uri);
+    Some(Request {
+        method: Bytes::from_static(b"MESSAGE"),
+        ruri: uri.into(),
+        next_hop: first.or(some(Field::Received)).map(Bytes::copy_from_slice),
+        headers: headers.into(),
+        socket: contact.socket,
+        ..Request::default()
+    })
+}
+
+fn wake_all(kernel: &Kernel, table: &Table, key: &[u8], contacts: &[Contact]) {
+    let now = kernel.unix();
+    for contact in contacts.iter().filter(|c| c.flags & PUSH != 0 && c.is_live(now)) {
+        api::ask_refresh(kernel, None, table, key, contact, "ini-MESSAGE", b"");
+    }
+}
+
+impl Outlet for SipUser {
+    fn room(&self) -> usize {
+        let Some(kernel) = self.kernel.upgrade() else { return 0 };
+        // Where only the database knows who is there, sending finds out.
+        let asks = kernel.find::<Location>().is_some_and(Location::is_shared);
+        if asks || self.towards(&kernel).is_some() { AT_ONCE } else { 0 }
+    }
+
+    fn wake(&self) {
+        let Some(kernel) = self.kernel.upgrade() else { return };
+        let Some((table, key)) = self.place(&kernel) else { return };
+        let contacts = table.read(key, |r| r.map_or_else(Vec::new, |r| r.contacts.to_vec()));
+        wake_all(&kernel, &table, key, &contacts);
+    }
+
+    fn send(&self, centre: &Arc<Centre>, message: &Message) -> bool {
+        let Some(kernel) = self.kernel.upgrade() else { return false };
+        let letter = self.about(centre, message);
         let (centre, id) = (centre.clone(), message.id);
         // Everything to one user by one worker, so that it leaves in its order.
-        let worker = self.aor.bytes().fold(7usize, |n, b| n.wrapping_mul(31).wrapping_add(usize::from(b)))
-            % kernel.workers.max(1);
-        kernel.on_worker(worker, move |shard| {
-            let done = move |code: u16, asked: bool| {
-                let outcome = match Verdict::of_reply(code) {
-                    Verdict::Taken if asked => Outcome::Taken(name.clone()),
-                    Verdict::Taken => Outcome::Delivered,
-                    Verdict::Later => Outcome::Temporary(Status::RX_T_APPN),
-                    Verdict::Never | Verdict::Status(_) => Outcome::Permanent(Status::RX_R_APPN),
-                };
-                centre.outcome(id, outcome);
-            };
-            ask(shard, made, plain, Rc::new(done));
-        })
+        let worker = self.aor.bytes().fold(7usize, |n, b| n.wrapping_mul(31).wrapping_add(usize::from(b)));
+        let worker = worker % kernel.workers.max(1);
+        if !kernel.find::<Location>().is_some_and(Location::is_shared) {
+            return self.towards(&kernel).is_some_and(|way| leave(&kernel, worker, centre, id, way, letter));
+        }
+        let Some((table, key)) = self.place(&kernel) else { return false };
+        let (house, key) = (kernel.clone(), key.to_vec());
+        kernel.drivers.spawn.spawn(Box::pin(async move {
+            let found = shared::contacts(&house, &table, &key).await.ok();
+            let way = found.as_ref().and_then(|list| to_first(&house, list));
+            if let (Some(list), None) = (&found, &way) {
+                wake_all(&house, &table, &key, list);
+            }
+            let sent = way.is_some_and(|way| leave(&house, worker, centre.clone(), id, way, letter));
+            if !sent {
+                centre.outcome(id, Outcome::Temporary(Status::RX_T_APPN));
+            }
+        }));
+        true
     }
+}
+
+/// Let a worker send it; what comes back is the message's outcome.
+fn leave(
+    kernel: &Arc<Kernel>,
+    worker: usize,
+    centre: Arc<Centre>,
+    id: u64,
+    way: Request,
+    letter: Letter,
+) -> bool {
+    let Letter { from, to, body, plain, name } = letter;
+    let made = Request { from, to, body: Some(body), ..way };
+    kernel.on_worker(worker, move |shard| {
+        let done = move |code: u16, asked: bool| {
+            let outcome = match Verdict::of_reply(code) {
+                Verdict::Taken if asked => Outcome::Taken(name.clone()),
+                Verdict::Taken => Outcome::Delivered,
+                Verdict::Later => Outcome::Temporary(Status::RX_T_APPN),
+                Verdict::Never | Verdict::Status(_) => Outcome::Permanent(Status::RX_R_APPN),
+            };
+            centre.outcome(id, outcome);
+        };
+        ask(shard, made, plain, Rc::new(done));
+    })
 }
 
 /// Sends it; where the phone does not know the wrapper, the plain body. `done` hears the final code, and whether the
 /// recipient was asked to say more.
 fn ask(shard: &Rc<Shard>, made: Request, plain: Option<(Bytes, Bytes)>, done: Rc<dyn Fn(u16, bool)>) {
     let told = Cell::new(false);
-    let again = plain.clone().map(|body| Request { body: Some(body), ..made.clone() });
+    let again = plain.map(|body| Request { body: Some(body), ..made.clone() });
     let on_final = move |shard: &Rc<Shard>, code: u16| {
         if told.replace(true) {
             return;

@@ -556,7 +556,7 @@ fn pages_that_customers_name_are_called_with_the_end_of_their_message() {
     let mut inbox = stage.bind("inbox");
     let web = TcpListener::bind("127.0.0.1:0").unwrap();
     let page = format!("http%3A%2F%2F127.0.0.1%3A{}%2F", web.local_addr().unwrap().port());
-    let mut asked = || {
+    let asked = || {
         let (mut stream, _) = web.accept().unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let mut octets = Vec::new();

@@ -227,7 +227,7 @@ fn an_application_that_asks_gets_a_receipt_for_each_part() {
     let mut app = Smpp::connect(SocketAddr::from(([127, 0, 0, 1], smpp)));
     assert_eq!(app.bind(CommandId::BIND_TRANSCEIVER, "smpp", "test"), Status::OK);
     let mut ids = Vec::new();
-    let mut submit = |app: &mut Smpp, n: u8| {
+    let submit = |app: &mut Smpp, n: u8| {
         let octets = [&[5, 0, 3, 9, 2, n][..], b"x"].concat();
         let m = ShortMessage {
             esm_class: 0x40,

@@ -38,6 +38,10 @@ pub(super) struct LookupFlags {
     pub branches_only: bool,
     pub case_insensitive: bool,
     pub user_agent: Option<String>,
+    /// Fastest answer to pings first.
+    pub by_latency: bool,
+    /// Only contacts that answer pings within so many microseconds.
+    pub max_latency: Option<u32>,
 }
 
 impl SaveFlags {
@@ -117,23 +121,45 @@ impl LookupFlags {
                 "to-branches-only" | "r" | "branch" | "B" => f.branches_only = true,
                 "case-insensitive" | "i" => f.case_insensitive = true,
                 "ua-filtering" | "u" => f.user_agent = Some(value.trim().trim_matches('/').to_owned()),
-                // Without cluster and pings there is one answer to these.
-                "global" | "g" | "sort-by-latency" | "y" | "extended-regexp" | "e" => {}
-                "max-ping-latency" => {}
+                // Without a cluster there is one answer to this, and there is one kind of expression.
+                "global" | "g" | "extended-regexp" | "e" => {}
+                "sort-by-latency" | "Y" => f.by_latency = true,
+                "max-ping-latency" => f.max_latency = latency(value, word),
+                other
+                    if other.len() > 1
+                        && other.starts_with('y')
+                        && value.is_empty()
+                        && digits(&other[1..]) =>
+                {
+                    f.max_latency = latency(&other[1..], word);
+                }
                 other if other.starts_with('u') && other.contains('/') => {
                     f.user_agent = other[1..].trim_start_matches('/').split('/').next().map(str::to_owned);
                 }
-                other if other.len() > 1 && other.chars().all(|c| "mbrBigye".contains(c)) => {
+                other if other.len() > 1 && other.chars().all(|c| "mbrBigYe".contains(c)) => {
                     f.method_filtering |= other.contains('m');
                     f.no_branches |= other.contains('b');
                     f.branches_only |= other.contains(['r', 'B']);
                     f.case_insensitive |= other.contains('i');
+                    f.by_latency |= other.contains('Y');
                 }
                 other => tracing::warn!("lookup(): flag \"{other}\" is not known"),
             }
         }
         f
     }
+}
+
+fn digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn latency(value: &str, word: &str) -> Option<u32> {
+    let number = value.trim().parse().ok();
+    if number.is_none() {
+        tracing::warn!("lookup(): \"{word}\" needs a number of microseconds");
+    }
+    number
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
@@ -155,5 +181,9 @@ mod tests {
         assert_eq!(SaveFlags::parse("M1E7200").max_expires, Some(7200));
         assert!(LookupFlags::parse("method-filtering,no-branches").no_branches);
         assert!(LookupFlags::parse("m").method_filtering);
+        for text in ["max-ping-latency=500, sort-by-latency", "y500,Y"] {
+            let f = LookupFlags::parse(text);
+            assert!(f.by_latency && f.max_latency == Some(500), "{text}");
+        }
     }
 }
