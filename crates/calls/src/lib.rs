@@ -8,7 +8,6 @@ pub mod dispatcher;
 pub mod dtmf;
 pub mod event_routing;
 pub mod maxfwd;
-pub mod nathelper;
 pub mod options;
 pub mod path;
 pub mod proto;
@@ -33,7 +32,6 @@ pub static MODULES: &[&Module] = &[
     &dtmf::MODULE,
     &event_routing::MODULE,
     &maxfwd::MODULE,
-    &nathelper::MODULE,
     &options::MODULE,
     &path::MODULE,
     &proto::UDP,

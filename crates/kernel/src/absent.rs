@@ -21,6 +21,17 @@ pub fn function(name: &str) -> Option<String> {
     FUNCTIONS.iter().find(|(f, _)| *f == name).map(|(_, text)| (*text).to_owned())
 }
 
+/// What to do about a management command that is not here.
+pub fn command(name: &str) -> Option<&'static str> {
+    match name {
+        "profiling_proc" => Some("there are no processes with a memory of their own; `ps` lists the workers"),
+        _ if name.starts_with("mem:") || name.starts_with("mem_") => {
+            Some("memory is not divided into pools; `ps` lists the workers")
+        }
+        _ => None,
+    }
+}
+
 /// Functions of modules that are here, which are not.
 const FUNCTIONS: &[(&str, &str)] = &[
     (

@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json, json};
 
+use crate::absent;
 use crate::kernel::Kernel;
 use crate::module::{Command, CommandCall, CommandError, CommandResult};
 
 /// Run a command by name. `params` is an object, an array (positional), or null.
 pub async fn run(kernel: &Arc<Kernel>, name: &str, params: Json) -> CommandResult {
     let Some(command) = kernel.registry.command(name) else {
-        return Err(CommandError::new(-32601, format!("no command `{name}`; `which` lists them")));
+        let advice = absent::command(name).unwrap_or("`which` lists them");
+        return Err(CommandError::new(-32601, format!("no command `{name}`; {advice}")));
     };
     let args = arguments(command, params)?;
     (command.run)(CommandCall { kernel: kernel.clone(), args }).await
@@ -65,10 +67,11 @@ fn failure(id: Json, error: &CommandError) -> Json {
     json!({"jsonrpc": "2.0", "error": {"code": error.code, "message": error.message}, "id": id})
 }
 
-/// Names and whether they may be left out, from the declaration `"a,b,[c]"`.
+/// Names and whether they may be left out, from the declaration `"a,b,[c]"`. A last argument `d..` takes all values that are
+/// left, as an array.
 pub fn declared(command: &Command) -> Vec<(&'static str, bool)> {
     let parts = command.args.split(',').map(str::trim).filter(|p| !p.is_empty());
-    parts.map(|p| (p.trim_matches(['[', ']']), p.starts_with('['))).collect()
+    parts.map(|p| (p.trim_matches(['[', ']']).trim_end_matches(".."), p.starts_with('['))).collect()
 }
 
 fn arguments(command: &Command, params: Json) -> Result<Map<String, Json>, CommandError> {
@@ -77,7 +80,12 @@ fn arguments(command: &Command, params: Json) -> Result<Map<String, Json>, Comma
     let args = match params {
         Json::Null => Map::new(),
         Json::Object(map) => map,
-        Json::Array(list) => {
+        Json::Array(mut list) => {
+            let takes_rest = command.args.trim_end_matches(']').ends_with("..");
+            if takes_rest && list.len() > declared.len() {
+                let rest = list.split_off(declared.len() - 1);
+                list.push(Json::Array(rest));
+            }
             if list.len() > declared.len() {
                 return Err(CommandError::args(format!("too many arguments; {}", usage())));
             }
@@ -105,6 +113,16 @@ mod tests {
         help: "",
         run: |call| Box::pin(async move { Ok(Json::Object(call.args)) }),
     };
+
+    #[test]
+    fn a_last_argument_may_take_all_that_is_left() {
+        let command = Command { args: "set,[names..]", name: "", old_names: &[], help: "", run: TEST.run };
+        assert_eq!(arguments(&command, json!([1, "a", "b"])).unwrap()["names"], json!(["a", "b"]));
+        assert_eq!(arguments(&command, json!([1, "a"])).unwrap()["names"], json!("a"));
+        assert_eq!(arguments(&command, json!([1, ["a", "b"]])).unwrap()["names"], json!(["a", "b"]));
+        assert_eq!(arguments(&command, json!([1])).unwrap().len(), 1);
+        assert_eq!(arguments(&command, json!({"set": 1, "names": ["a"]})).unwrap()["names"], json!(["a"]));
+    }
 
     #[test]
     fn arguments_by_name_and_by_position_are_checked() {

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use switchroom_script::Program;
 use switchroom_script::parse::ast::BlacklistDef;
-use switchroom_wire::sip::scan;
+use switchroom_wire::sip::{Message, scan};
 
 use crate::by_type::ByType;
-use crate::context::Ctx;
+use crate::context::{Ctx, Received};
 use crate::events::Events;
 use crate::module::{Hook, Hooked};
 use crate::ports::datagram::Datagrams;
@@ -81,6 +81,8 @@ pub struct Hooks {
     pub request: Vec<fn(&mut Ctx) -> Hooked>,
     /// See [`Hook::Route`].
     pub route: Option<fn(Box<Ctx>)>,
+    /// See [`Hook::Answer`].
+    pub answer: Vec<fn(&Rc<Shard>, &Message, &Received) -> Hooked>,
     /// See [`Hook::Reply`].
     pub reply: Vec<fn(Box<Ctx>) -> Option<Box<Ctx>>>,
     /// See [`Hook::Routed`].
@@ -169,6 +171,7 @@ impl Kernel {
                 Hook::Entry(f) => hooks.entry = Some(*f),
                 Hook::Request(f) => hooks.request.push(*f),
                 Hook::Route(f) => hooks.route = Some(*f),
+                Hook::Answer(f) => hooks.answer.push(*f),
                 Hook::Reply(f) => hooks.reply.push(*f),
                 Hook::Routed(f) => hooks.routed.push(*f),
                 Hook::Suspend(f) => hooks.suspend.push(*f),

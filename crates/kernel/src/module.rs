@@ -14,8 +14,9 @@ use serde_json::{Map, Value as Json};
 use switchroom_script::Value;
 use switchroom_script::names::StaticArg;
 use switchroom_script::vm::VarAccess;
+use switchroom_wire::sip::Message;
 
-use crate::context::{Call, Ctx, Flow};
+use crate::context::{Call, Ctx, Flow, Received};
 use crate::kernel::Kernel;
 use crate::open::Opening;
 use crate::ports::net::BoxFuture;
@@ -439,7 +440,9 @@ pub enum Hook {
     Request(fn(&mut Ctx) -> Hooked),
     /// Runs the request route, with what comes before and after; at most one module has it.
     Route(fn(Box<Ctx>)),
-    /// Each reply before anything else.
+    /// Each reply to us before its script: whoever sent the request without a transaction takes its answer.
+    Answer(fn(&Rc<Shard>, &Message, &Received) -> Hooked),
+    /// Each reply after its script.
     Reply(fn(Box<Ctx>) -> Option<Box<Ctx>>),
     /// An in-dialog request was routed by its Route headers.
     Routed(fn(&mut Ctx)),

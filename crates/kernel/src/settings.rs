@@ -219,6 +219,13 @@ impl Settings {
             (Kind::Str, Setting::Int(i)) => Setting::Str(i.to_string()),
             (_, value) => value,
         };
+        if found.name == "disable_dns_blacklist" && value == Setting::Int(0) {
+            warning = Some(
+                "places that do not answer are not noted by themselves: name them with `dst_blacklist`, or with \
+                 `add_blacklist_rule()` and an expiry"
+                    .into(),
+            );
+        }
         self.values.insert(target_name(target), value);
         Ok(warning)
     }

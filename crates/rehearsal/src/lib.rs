@@ -6,8 +6,9 @@
 
 mod clock;
 mod database;
+pub mod pages;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
@@ -19,7 +20,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use switchroom_kernel::kernel::Drivers;
 use switchroom_kernel::load::{Loaded, Source, load};
-use switchroom_kernel::open::{Opening, block_on};
+use switchroom_kernel::open::Opening;
 use switchroom_kernel::ports::absent::Absent;
 use switchroom_kernel::ports::net::{
     BoxFuture, Clock, ConnId, Handler, ListenSocket, Mail, Net, Outgoing, Packet, Post, Proto, SocketId,
@@ -75,14 +76,20 @@ pub struct Rehearsal {
     wire: Rc<Wire>,
     mail: Arc<Mailbox>,
     tasks: Arc<Tasks>,
+    patience: Cell<Duration>,
 }
 
 impl Rehearsal {
     /// Load, check and open everything. The error is what a person should read.
     pub fn open(setup: Setup<'_>) -> Result<Rehearsal, String> {
+        Rehearsal::open_with(setup, |_| {})
+    }
+
+    /// The same with other drivers in the place of some: real ones, or such that a test looks into.
+    pub fn open_with(setup: Setup<'_>, change: impl FnOnce(&mut Drivers)) -> Result<Rehearsal, String> {
         let loaded = load(&setup.source, setup.catalogue, setup.always)
             .map_err(|errors| switchroom_script::diag::render(&errors))?;
-        Self::from_loaded(loaded, setup.stores, setup.arguments, setup.unix)
+        Self::from_loaded(loaded, setup.stores, setup.arguments, setup.unix, change)
     }
 
     fn from_loaded(
@@ -90,12 +97,13 @@ impl Rehearsal {
         stores: Vec<Arc<dyn StoreDriver>>,
         arguments: Vec<(String, String)>,
         unix: u64,
+        change: impl FnOnce(&mut Drivers),
     ) -> Result<Rehearsal, String> {
         let clock = Arc::new(VirtualClock::new(unix));
         let tasks = Arc::new(Tasks::default());
         let mail = Arc::new(Mailbox::default());
         let nothing = Arc::new(Absent);
-        let drivers = Drivers {
+        let mut drivers = Drivers {
             clock: clock.clone(),
             spawn: tasks.clone(),
             resolver: nothing.clone(),
@@ -105,6 +113,7 @@ impl Rehearsal {
             datagrams: nothing,
             stores,
         };
+        change(&mut drivers);
         let mut kernel = Kernel::new(loaded.registry, loaded.settings, drivers, 1, Arc::new(loaded.program));
         kernel.aliases = loaded.aliases;
         kernel.blacklists = loaded.blacklists;
@@ -122,19 +131,43 @@ impl Rehearsal {
         }
         let wire = Rc::new(Wire { sent: RefCell::default(), clock: clock.clone() });
         let shard = Shard::new(kernel.clone(), 0, wire.clone());
-        let stage = Rehearsal { kernel, shard, clock, wire, mail, tasks };
+        let patience = Cell::new(PATIENCE);
+        let stage = Rehearsal { kernel, shard, clock, wire, mail, tasks, patience };
         stage.settle();
         Ok(stage)
     }
 
-    /// A message comes in from `peer`, on the socket that fits it best.
+    /// How long, in real time, to wait for programs and databases outside of the rehearsal: nothing for scripts that wait
+    /// for messages and events only, longer than usual for slow programs.
+    pub fn wait_outside(&self, patience: Duration) {
+        self.patience.set(patience);
+    }
+
+    /// A message comes in from `peer`, on the socket that fits it best, and all that follows from it is done.
     pub fn receive(&self, peer: SocketAddr, proto: Proto, message: impl Into<Bytes>) {
+        self.hand_in(peer, proto, message);
+        self.settle();
+    }
+
+    /// A message comes in, and what it posts and starts is left undone: for tests of one order among several.
+    pub fn hand_in(&self, peer: SocketAddr, proto: Proto, message: impl Into<Bytes>) {
         let sockets = self.kernel.sockets();
         let fits = |s: &&ListenSocket| s.proto == proto && s.addr.is_ipv4() == peer.is_ipv4();
         let socket = sockets.iter().find(fits).or(sockets.first()).map_or(SocketId(0), |s| s.id);
         let conn = proto.reliable().then(|| ConnId::new(0, u64::from(peer.port()) + 1));
         self.shard.packet(Packet { data: message.into(), socket, peer, conn });
-        self.settle();
+    }
+
+    /// Do what was posted to the worker.
+    pub fn deliver_mail(&self) {
+        while let Some(mail) = self.mail.take() {
+            self.shard.mail(mail);
+        }
+    }
+
+    /// Let the tasks of modules go on that are due.
+    pub fn run_tasks(&self) {
+        self.tasks.poll();
     }
 
     /// What was sent since the last time, in order.
@@ -181,17 +214,24 @@ impl Rehearsal {
             quiet += 1;
             // What waits and does not sleep waits for a program or a database outside, or for a message to come.
             let outside = self.shard.waiting() + self.tasks.len() > self.clock.sleepers();
-            if quiet == 3 && outside && self.shard.waiting() > 0 && idle.elapsed() < PATIENCE {
+            if quiet == 3 && outside && self.shard.waiting() > 0 && idle.elapsed() < self.patience.get() {
                 std::thread::sleep(Duration::from_millis(1));
                 quiet = 2;
             }
         }
     }
 
-    /// End all modules.
+    /// End all modules. Their tasks go on meanwhile, and time passes if they sleep.
     pub fn close(&self) {
         for close in self.kernel.registry.modules.iter().rev().filter_map(|m| m.close) {
-            block_on(close(&self.kernel));
+            let mut closing = close(&self.kernel);
+            while closing.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+                self.settle();
+                match self.clock.next() {
+                    Some(next) => self.clock.set(next.max(self.clock.now() + Duration::from_millis(1))),
+                    None => std::thread::sleep(Duration::from_millis(1)),
+                }
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod alias_db;
 pub mod auth;
 pub mod auth_db;
 pub mod domain;
+pub mod nathelper;
 pub mod permissions;
 pub mod push;
 pub mod registrar;
@@ -21,6 +22,7 @@ pub static MODULES: &[&Module] = &[
     &auth::MODULE,
     &auth_db::MODULE,
     &domain::MODULE,
+    &nathelper::MODULE,
     &permissions::MODULE,
     &push::MODULE,
     &registrar::MODULE,

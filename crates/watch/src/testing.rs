@@ -1,19 +1,18 @@
-//! A house for tests: real modules and commands on drivers that need no network.
+//! A house on stage for tests: modules and commands on drivers that need no network, with real time and threads, since files,
+//! FIFOs and processes outside do not wait for a rehearsal.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
-use switchroom_kernel::kernel::{Drivers, Kernel};
-use switchroom_kernel::load::{Source, load};
+use switchroom_kernel::kernel::Kernel;
+use switchroom_kernel::load::Source;
 use switchroom_kernel::module::Module;
-use switchroom_kernel::open::{Opening, block_on};
-use switchroom_kernel::ports::absent::Absent;
+use switchroom_kernel::open::block_on;
 use switchroom_kernel::ports::http::{HttpConfig, HttpHandler, HttpRequest, HttpResponse, HttpServer};
-use switchroom_kernel::ports::net::{
-    BoxFuture, Clock, NaptrRecord, ResolveError, Resolver, Spawn, SrvRecord,
-};
+use switchroom_kernel::ports::net::{BoxFuture, Clock, Spawn};
+use switchroom_rehearsal::{Rehearsal, Setup};
 
 /// Listeners that were asked for.
 pub type Listeners = Arc<Mutex<Vec<(HttpConfig, HttpHandler)>>>;
@@ -21,33 +20,21 @@ pub type Listeners = Arc<Mutex<Vec<(HttpConfig, HttpHandler)>>>;
 /// Load `script`, open its modules and go live.
 pub fn house(script: &str, modules: &[&'static Module]) -> Result<(Arc<Kernel>, Listeners), String> {
     let listeners = Listeners::default();
-    let fake = Arc::new(Fake { listeners: listeners.clone() });
-    let source = Source::Text("test.cfg".into(), script.as_bytes().into());
-    let loaded = load(&source, modules, &[]).map_err(|all| {
-        let lines: Vec<_> = all.iter().map(|d| d.message.clone()).collect();
-        lines.join("\n")
-    })?;
-    let drivers = Drivers {
-        clock: fake.clone(),
-        spawn: fake.clone(),
-        resolver: fake.clone(),
-        http: fake,
-        web: Arc::new(Absent),
-        streams: Arc::new(Absent),
-        datagrams: Arc::new(Absent),
+    let real = Arc::new(Real { listeners: listeners.clone() });
+    let setup = Setup {
+        source: Source::Text("test.cfg".into(), script.as_bytes().into()),
+        catalogue: modules,
+        always: &[],
         stores: Vec::new(),
+        arguments: Vec::new(),
+        unix: 0,
     };
-    let mut kernel = Kernel::new(loaded.registry, loaded.settings, drivers, 1, Arc::new(loaded.program));
-    let order = kernel.registry.modules.clone();
-    for m in &order {
-        let params = loaded.params.get(m.name).map_or(&[][..], |p| p);
-        (m.open)(&mut Opening::new(&mut kernel, m, params))?;
-    }
-    let kernel = Arc::new(kernel);
-    for live in order.iter().filter_map(|m| m.live) {
-        live(&kernel);
-    }
-    Ok((kernel, listeners))
+    let stage = Rehearsal::open_with(setup, |drivers| {
+        drivers.clock = real.clone();
+        drivers.spawn = real.clone();
+        drivers.http = real;
+    })?;
+    Ok((stage.kernel, listeners))
 }
 
 /// End its modules.
@@ -70,11 +57,11 @@ pub fn ask(listeners: &Listeners, method: &str, path: &str, content_type: &str, 
     }))
 }
 
-struct Fake {
+struct Real {
     listeners: Listeners,
 }
 
-impl Clock for Fake {
+impl Clock for Real {
     fn now(&self) -> Instant {
         Instant::now()
     }
@@ -86,25 +73,13 @@ impl Clock for Fake {
     }
 }
 
-impl Spawn for Fake {
+impl Spawn for Real {
     fn spawn(&self, future: BoxFuture<()>) {
         std::thread::spawn(move || block_on(future));
     }
 }
 
-impl Resolver for Fake {
-    fn addresses(&self, _: &str) -> BoxFuture<Result<Vec<IpAddr>, ResolveError>> {
-        Box::pin(async { Err(ResolveError::NotFound) })
-    }
-    fn srv(&self, _: &str) -> BoxFuture<Result<Vec<SrvRecord>, ResolveError>> {
-        Box::pin(async { Err(ResolveError::NotFound) })
-    }
-    fn naptr(&self, _: &str) -> BoxFuture<Result<Vec<NaptrRecord>, ResolveError>> {
-        Box::pin(async { Err(ResolveError::NotFound) })
-    }
-}
-
-impl HttpServer for Fake {
+impl HttpServer for Real {
     fn serve(&self, config: HttpConfig, handler: HttpHandler) -> BoxFuture<Result<SocketAddr, String>> {
         let addr = config.listen;
         self.listeners.lock().push((config, handler));

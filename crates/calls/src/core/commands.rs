@@ -53,12 +53,18 @@ pub static COMMANDS: &[Command] = &[
             Ok(json!("OK"))
         })
     }),
-    command("statistics:get", &["get_statistics"], "statistics", "Values of statistics", get_statistics),
-    command("statistics:list", &["list_statistics"], "[statistics]", "Names of statistics", list_statistics),
+    command("statistics:get", &["get_statistics"], "statistics..", "Values of statistics", get_statistics),
+    command(
+        "statistics:list",
+        &["list_statistics"],
+        "[statistics..]",
+        "Names of statistics",
+        list_statistics,
+    ),
     command(
         "statistics:reset",
         &["reset_statistics"],
-        "statistics",
+        "statistics..",
         "Set counters to zero",
         reset_statistics,
     ),

@@ -131,6 +131,11 @@ fn reply(shard: &Rc<Shard>, msg: Rc<Message>, received: Received) {
         shard.count(core.stats.drop_replies, 1);
         return;
     }
+    for hook in &shard.kernel.hooks.answer {
+        if hook(shard, &msg, &received) == Hooked::Consumed {
+            return;
+        }
+    }
     let ctx = Ctx::new(shard.clone(), msg, received, RouteType::Onreply);
     let program = shard.kernel.program.load_full();
     match program.find(RouteType::Onreply, None) {

@@ -3,21 +3,22 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, Leaving, TRUE, Target, wait};
+use switchroom_kernel::Kernel;
+use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, TRUE, Target, wait};
 use switchroom_kernel::module::Function;
 use switchroom_kernel::names::FlagKind;
 use switchroom_kernel::ports::net::{ConnId, Outgoing, Proto, SocketId};
 use switchroom_kernel::status;
 use switchroom_script::Value;
 use switchroom_script::names::StaticArg;
-use switchroom_wire::sip::{Edits, Uri, serialise};
+use switchroom_wire::sip::{Uri, serialise};
 
 use super::alias;
 use super::blacklist;
 use super::branches;
 use super::locate::{Hop, Hops, Located, locate};
 use super::send;
-use super::state::{Core, push_hex};
+use super::stateless;
 use super::uri::{Part, with_part};
 
 /// The table.
@@ -162,7 +163,7 @@ fn forward(c: &mut Call<'_>) -> Flow {
     if !ctx.msg.is_request() {
         return FALSE;
     }
-    let send = |ctx: &mut Ctx, hops| if forward_to(ctx, hops) { TRUE } else { FALSE };
+    let send = |ctx: &mut Ctx, hops| if stateless::send_on(ctx, hops).is_ok() { TRUE } else { FALSE };
     match c.args.str(0) {
         None => to_next_hops(ctx, send),
         Some(t) => match target_uri(t) {
@@ -215,60 +216,6 @@ fn with_hops(ctx: &mut Ctx, located: Located, then: fn(&mut Ctx, Hops) -> Flow) 
         Located::Now(hops) => then(ctx, hops),
         Located::Wait(future) => wait(future, then),
     }
-}
-
-fn forward_to(ctx: &mut Ctx, mut hops: Hops) -> bool {
-    let shard = ctx.shard.clone();
-    let core = shard.kernel.state::<Core>();
-    core.blacklists.filter(ctx, &mut hops);
-    let Some(hop) = hops.first() else {
-        shard.count(core.stats.err_requests, 1);
-        return false;
-    };
-    let wanted = ctx.target.socket.or(Some(ctx.received.socket));
-    let Some(id) = send::choose_socket(&shard, wanted, hop.proto, hop.addr) else { return false };
-    let Some(socket) = shard.kernel.socket(id) else { return false };
-    let msg = ctx.msg.clone();
-    // The branch of stateless work must be the same for a retransmission and its CANCEL (RFC 3261 §16.11).
-    let top = msg.via().ok();
-    let key = match top.as_ref().filter(|v| v.has_magic_cookie()).and_then(|v| v.branch) {
-        Some(branch) => core.digest(&[branch]),
-        None => core.digest(&[msg.call_id(), msg.ruri_bytes(), &msg.cseq().map_or(0, |c| c.0).to_be_bytes()]),
-    };
-    let mut branch = Vec::with_capacity(26);
-    branch.extend_from_slice(b"z9hG4bKsl");
-    push_hex(key, &mut branch);
-    let mut layer = Edits::new();
-    layer.push_via(&msg, send::via_line(socket, &ctx.advertised, &branch, b""));
-    if let Some(uri) = &ctx.target.uri {
-        layer.set_ruri(uri.clone());
-    }
-    if let Some(path) = &ctx.target.path {
-        send::push_path(&msg, &mut layer, path);
-    }
-    let leaving = Leaving {
-        kernel: &shard.kernel,
-        msg: &msg,
-        from: ctx.received.socket,
-        to: id,
-        advertised: &ctx.advertised,
-    };
-    for late in &ctx.late_edits {
-        late(&leaving, &mut layer);
-    }
-    let mut out = Vec::with_capacity(msg.raw().len() + 128);
-    serialise(&msg, &[&ctx.edits, &layer], &mut out);
-    let conn = ctx.target.conn.or_else(|| core.aliases.find(hop.proto, hop.addr));
-    shard.net.send(Outgoing {
-        data: out.into(),
-        socket: id,
-        peer: hop.addr,
-        conn,
-        no_new_conn: false,
-        token: 0,
-    });
-    shard.count(core.stats.fwd_requests, 1);
-    true
 }
 
 /// `[proto:]host[:port]` or a whole URI, as a URI.
@@ -592,7 +539,12 @@ fn force_send_socket(c: &mut Call<'_>) -> Flow {
 
 /// A listening socket by `[proto:]host[:port]` or tag.
 pub fn find_socket(ctx: &Ctx, name: &str) -> Option<SocketId> {
-    let sockets = ctx.shard.kernel.sockets();
+    socket_named(&ctx.shard.kernel, name)
+}
+
+/// The same without a message.
+pub fn socket_named(kernel: &Kernel, name: &str) -> Option<SocketId> {
+    let sockets = kernel.sockets();
     if let Some(s) = sockets.iter().find(|s| s.tag.as_deref() == Some(name)) {
         return Some(s.id);
     }

@@ -19,6 +19,7 @@ pub(crate) mod process_vars;
 mod sdp_vars;
 pub mod send;
 pub mod state;
+pub mod stateless;
 mod trace;
 pub mod uri;
 mod uri_vars;

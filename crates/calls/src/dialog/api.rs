@@ -11,7 +11,8 @@ use switchroom_kernel::context::Ctx;
 use switchroom_kernel::shard::Shard;
 
 use super::state::{Dialog, DialogModule, Dialogs};
-use super::{follow, loaded};
+use super::{follow, loaded, sequential};
+use crate::tm::api::OnFinal;
 
 /// An answered dialog that has ended.
 #[derive(Clone, Debug)]
@@ -81,6 +82,26 @@ pub fn follow(ctx: &Ctx, who: Rc<dyn Follow>) -> bool {
     let known = ctx.shard.part::<Dialogs>().with(now.id, |d| d.followers.push(who)).is_some();
     super::store::note(&ctx.shard, now.id);
     known
+}
+
+/// Call-ID and tag of one side (0 the caller, 1 the callee) of the dialog that the script looks at, if this worker has it.
+pub fn side(ctx: &Ctx, of: usize) -> Option<(Bytes, Bytes)> {
+    let now = loaded::current(ctx).filter(|_| !loaded::is_copy(ctx))?;
+    let look = |d: &mut Dialog| Some((d.call_id.clone(), d.legs.get(of)?.tag.clone()));
+    ctx.shard.part::<Dialogs>().with(now.id, look).flatten()
+}
+
+/// Send a request of ours to one side of that dialog. False when it is not answered.
+pub fn send(
+    ctx: &Ctx,
+    to: usize,
+    method: &[u8],
+    body: Option<(Bytes, Bytes)>,
+    headers: &[u8],
+    done: OnFinal,
+) -> bool {
+    let Some(now) = loaded::current(ctx).filter(|_| !loaded::is_copy(ctx)) else { return false };
+    to < 2 && sequential::send(&ctx.shard, now.id, to, method, body, headers, done)
 }
 
 /// Tell those who follow an answered dialog of its end.

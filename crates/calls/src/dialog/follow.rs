@@ -11,6 +11,7 @@ use switchroom_kernel::shard::Shard;
 use switchroom_script::names::RouteType;
 use switchroom_wire::sip::{HeaderId, Message, Method, NameAddr, Uri};
 
+use super::prack;
 use super::sequential::{self, Ping, hang_up, start_pings};
 use super::state::{Dialog, DialogModule, Dialogs, Leg, OnTurn, State, parse_did, start_lifetime, turn};
 use crate::core::events::dummy;
@@ -43,6 +44,8 @@ pub(super) struct Wishes {
     pub bye_on_timeout: bool,
     /// End it when it was cancelled too late.
     pub end_on_race: bool,
+    /// Acknowledge reliable provisional replies.
+    pub auto_prack: bool,
 }
 
 /// A dialog stays for a moment after its end, so that the scripts of its last requests still see it.
@@ -86,6 +89,7 @@ pub(super) fn create(ctx: &mut Ctx, wishes: Wishes) -> bool {
         profiles: Vec::new(),
         bye_on_timeout: wishes.bye_on_timeout,
         end_on_race: wishes.end_on_race,
+        pracked: wishes.auto_prack.then(Default::default),
         options_ping: Ping { to: wishes.options_ping, every: module.ping_every[0], ..Ping::default() },
         reinvite_ping: Ping { to: wishes.reinvite_ping, every: module.ping_every[1], ..Ping::default() },
         next_ping: None,
@@ -136,6 +140,7 @@ impl Watch for OfInvite {
                 let socket = branch.and_then(|b| branch_socket(ctx, b));
                 note_callee(&shard, self.id, reply, socket);
                 turn(&shard, self.id, State::Early);
+                prack::acknowledge(ctx, self.id, reply);
             }
             TxEvent::Sending { code: 200..=299, relayed: Some(reply), branch, .. } => {
                 let socket = branch.and_then(|b| branch_socket(ctx, b));

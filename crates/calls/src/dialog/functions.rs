@@ -11,7 +11,7 @@ use switchroom_script::Value;
 use switchroom_script::names::{RouteType, StaticArg};
 use switchroom_wire::sip::{HeaderId, Method, NameAddr, Uri, uri_eq};
 
-use super::follow::{Current, Wishes, attach, create};
+use super::follow::{Wishes, attach, create};
 use super::loaded::{self, change, current};
 use super::others;
 use super::sequential::{self, CALLEE, CALLER};
@@ -165,6 +165,7 @@ fn wishes(text: &str) -> Result<Wishes, String> {
             "reinvite-ping-callee" => w.reinvite_ping[CALLEE] = true,
             "bye-on-timeout" => w.bye_on_timeout = true,
             "end-on-race-condition" => w.end_on_race = true,
+            "auto-prack" => w.auto_prack = true,
             letters => {
                 for letter in letters.chars() {
                     match letter {
@@ -177,7 +178,7 @@ fn wishes(text: &str) -> Result<Wishes, String> {
                         _ => {
                             return Err(format!(
                                 "\"{word}\" is no flag; there are options-ping-caller, options-ping-callee, \
-                                 reinvite-ping-caller, reinvite-ping-callee, bye-on-timeout, end-on-race-condition"
+                                 reinvite-ping-caller, reinvite-ping-callee, bye-on-timeout, end-on-race-condition, auto-prack"
                             ));
                         }
                     }
@@ -199,7 +200,6 @@ pub(super) fn side(text: &str) -> Option<usize> {
 
 /// `dlg_send_sequential(method, leg[, body[, content type[, headers]]])`
 fn dlg_send_sequential(c: &mut Call<'_>) -> Flow {
-    let Some(now) = here(c, "dlg_send_sequential") else { return FALSE };
     let Some(to) = side(&c.text(1)) else {
         tracing::error!("dlg_send_sequential(): \"{}\" is neither caller nor callee", c.text(1));
         return FALSE;
@@ -215,11 +215,12 @@ fn dlg_send_sequential(c: &mut Call<'_>) -> Flow {
         (Bytes::copy_from_slice(&kind), Bytes::copy_from_slice(&body))
     });
     let headers = lines(c.str(4).cloned().unwrap_or_default());
-    let shard = c.ctx.shard.clone();
-    let done: crate::tm::api::OnFinal = Rc::new(|_, code, _| {
-        tracing::debug!("a sequential request of the script's was answered with {code}")
-    });
-    if sequential::send(&shard, now.id, to, &method, body, &headers, done) { TRUE } else { FALSE }
+    loaded::there(c.ctx, move |shard, id| {
+        let done: crate::tm::api::OnFinal = Rc::new(|_, code, _| {
+            tracing::debug!("a sequential request of the script's was answered with {code}")
+        });
+        sequential::send(shard, id, to, &method, body, &headers, done)
+    })
 }
 
 /// Header lines, each with its end.
@@ -247,7 +248,7 @@ fn dlg_inc_cseq(c: &mut Call<'_>) -> Flow {
             return FALSE;
         }
     };
-    let done = with(c, |d| {
+    let done = change(c.ctx, move |d| {
         for leg in which {
             d.legs[leg].shift = d.legs[leg].shift.saturating_add(by);
         }
@@ -261,18 +262,6 @@ fn match_dialog(c: &mut Call<'_>) -> Flow {
 
 fn with<T>(c: &Call<'_>, work: impl FnOnce(&mut Dialog) -> T) -> Option<T> {
     loaded::with(c.ctx, work)
-}
-
-/// The dialog that the script looks at, if this worker has it.
-fn here(c: &Call<'_>, what: &str) -> Option<Current> {
-    let now = current(c.ctx)?;
-    if loaded::is_copy(c.ctx) {
-        tracing::error!(
-            "{what}(): the dialog that was loaded is another worker's; the command dialog: does this"
-        );
-        return None;
-    }
-    Some(now)
 }
 
 /// 1 fine, -1 CSeq out of order, -2 the Request-URI is not the other side's contact, -4 no dialog.
@@ -334,27 +323,27 @@ fn profile(c: &Call<'_>) -> Option<(String, bool)> {
 
 fn set_dlg_profile(c: &mut Call<'_>) -> Flow {
     let Some((name, with_value)) = profile(c) else { return FALSE };
-    let Some(now) = here(c, "set_dlg_profile") else { return FALSE };
     let value = if with_value { c.text(1) } else { String::new() };
     if with_value && value.is_empty() {
         tracing::error!("set_dlg_profile(): profile \"{name}\" needs a value");
         return FALSE;
     }
-    let shard = c.ctx.shard.clone();
-    let part = shard.part::<Dialogs>();
-    if c.int(2).unwrap_or(0) != 0 {
-        leave(&shard.kernel, part, now.id, &name, None);
-    }
-    if join(&shard.kernel, part, now.id, &name, &value) { TRUE } else { FALSE }
+    let alone = c.int(2).unwrap_or(0) != 0;
+    loaded::there(c.ctx, move |shard, id| {
+        let part = shard.part::<Dialogs>();
+        if alone {
+            leave(&shard.kernel, part, id, &name, None);
+        }
+        join(&shard.kernel, part, id, &name, &value)
+    })
 }
 
 fn unset_dlg_profile(c: &mut Call<'_>) -> Flow {
     let Some((name, with_value)) = profile(c) else { return FALSE };
-    let Some(now) = here(c, "unset_dlg_profile") else { return FALSE };
-    let value = c.text(1);
-    let value = (with_value && c.has(1)).then_some(value.as_str());
-    let shard = c.ctx.shard.clone();
-    if leave(&shard.kernel, shard.part::<Dialogs>(), now.id, &name, value) { TRUE } else { FALSE }
+    let value = (with_value && c.has(1)).then(|| c.text(1));
+    loaded::there(c.ctx, move |shard, id| {
+        leave(&shard.kernel, shard.part::<Dialogs>(), id, &name, value.as_deref())
+    })
 }
 
 fn is_in_profile(c: &mut Call<'_>) -> Flow {
@@ -393,7 +382,7 @@ fn on_turn(c: &mut Call<'_>, set: fn(&mut Dialog, Option<OnTurn>)) -> Flow {
             }
         }
     };
-    match with(c, |d| set(d, armed)) {
+    match change(c.ctx, move |d| set(d, armed)) {
         Some(()) => TRUE,
         None => FALSE,
     }
@@ -422,14 +411,16 @@ fn is_dlg_flag_set(c: &mut Call<'_>) -> Flow {
 fn test_and_set_dlg_flag(c: &mut Call<'_>) -> Flow {
     let Some(bit) = bit(c) else { return FALSE };
     let wanted = c.int(1).unwrap_or(0) != 0;
-    let done = with(c, |d| {
-        let fits = (d.flags & bit != 0) == wanted;
-        if fits {
-            d.flags ^= bit;
-        }
-        fits
-    });
-    if done == Some(true) { TRUE } else { FALSE }
+    loaded::there(c.ctx, move |shard, id| {
+        let turned = shard.part::<Dialogs>().with(id, |d| {
+            let fits = (d.flags & bit != 0) == wanted;
+            if fits {
+                d.flags ^= bit;
+            }
+            fits
+        });
+        turned == Some(true)
+    })
 }
 
 fn store_dlg_value(c: &mut Call<'_>) -> Flow {

@@ -1,8 +1,7 @@
 //! `load_dialog_ctx()`: a script looks at another dialog than that of its message, as if it were its own.
 //!
-//! A dialog of this worker is used itself. Of one that another worker has the script gets a copy; the values and flags that
-//! it sets are set there as well. Left out: profiles, lifetimes and turns of a dialog of another worker, which stay as they
-//! are.
+//! A dialog of this worker is used itself. Of one that another worker has the script gets a copy, and everything that it
+//! changes is changed there: by [`change`] in passing, by [`there`] where the script must know what came of it.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -56,17 +55,62 @@ pub(super) fn change<T>(
     ctx: &Ctx,
     work: impl FnOnce(&mut Dialog) -> T + Clone + Send + 'static,
 ) -> Option<T> {
+    change_then(ctx, work, |_, _| {})
+}
+
+/// The same, and then what follows from it on the worker that has it.
+pub(super) fn change_then<T>(
+    ctx: &Ctx,
+    work: impl FnOnce(&mut Dialog) -> T + Clone + Send + 'static,
+    then: impl FnOnce(&Rc<Shard>, u64) + Send + 'static,
+) -> Option<T> {
     if let Some(Loaded { current, other: Some((worker, _)) }) = ctx.note::<Loaded>() {
-        let (id, work) = (current.id, work.clone());
+        let (id, there) = (current.id, work.clone());
         let posted = ctx.shard.kernel.on_worker(*worker, move |shard| {
-            shard.part::<Dialogs>().with(id, work);
-            store::note(shard, id);
+            if shard.part::<Dialogs>().with(id, there).is_some() {
+                then(shard, id);
+                store::note(shard, id);
+            }
         });
         if !posted {
             return None;
         }
+        return with(ctx, work);
     }
-    with(ctx, work)
+    let now = current(ctx)?;
+    let done = with(ctx, work);
+    if done.is_some() {
+        then(&ctx.shard, now.id);
+    }
+    done
+}
+
+/// Do something with it on the worker that has it; true or false as that says. A copy is made anew afterwards.
+pub(super) fn there(ctx: &mut Ctx, work: impl FnOnce(&Rc<Shard>, u64) -> bool + Send + 'static) -> Flow {
+    let truth = |done: bool| if done { TRUE } else { FALSE };
+    let Some(now) = current(ctx) else { return FALSE };
+    let Some(worker) = ctx.note::<Loaded>().and_then(|l| l.other.as_ref()).map(|(worker, _)| *worker) else {
+        return truth(work(&ctx.shard.clone(), now.id));
+    };
+    let (answer, done) = oneshot::channel::<(bool, Option<KeptDialog>)>();
+    let posted = ctx.shard.kernel.on_worker(worker, move |shard| {
+        let done = work(shard, now.id);
+        store::note(shard, now.id);
+        answer.send((done, shard.part::<Dialogs>().with(now.id, |d| store::freeze(d))));
+    });
+    if !posted {
+        tracing::error!("the worker that has the dialog is too busy");
+        return FALSE;
+    }
+    wait(done, move |ctx, answer| {
+        let Some((done, kept)) = answer else { return FALSE };
+        if let Some(kept) = kept
+            && let Some((_, copy)) = ctx.note::<Loaded>().and_then(|l| l.other.as_ref())
+        {
+            *copy.borrow_mut() = store::revive(ctx.shard.kernel.state(), kept, worker);
+        }
+        truth(done)
+    })
 }
 
 /// Whether it is a copy of what another worker has.

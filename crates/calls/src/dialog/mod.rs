@@ -9,6 +9,7 @@ mod follow;
 mod functions;
 mod loaded;
 mod others;
+mod prack;
 mod sequential;
 pub mod state;
 mod store;
@@ -36,6 +37,12 @@ pub static MODULE: Module = Module {
         Param::int("default_timeout", "43200", "Lifetime in seconds"),
         Param::int("options_ping_interval", "30", "Seconds between pings with OPTIONS"),
         Param::int("reinvite_ping_interval", "300", "Seconds between pings with INVITE"),
+        Param::int("auto_prack_fr_timeout", "3", "Seconds an answer to a PRACK of ours may take"),
+        Param::int(
+            "auto_prack_hangup_on_failure",
+            "0",
+            "1: a PRACK of ours that fails ends the call with 502",
+        ),
         Param::int("race_condition_timeout", "5", "Seconds until a call ends that was cancelled too late"),
         Param::int("delete_delay", "0", "Seconds a dialog stays after its end"),
         Param::unset("dlg_extra_hdrs", "Headers for requests of our own"),
@@ -141,6 +148,10 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
         delete_delay: o.int("delete_delay").max(0) as u64,
         ping_every: [seconds(o, "options_ping_interval")?, seconds(o, "reinvite_ping_interval")?],
         race_timeout: seconds(o, "race_condition_timeout")?,
+        prack: (
+            o.int("auto_prack_fr_timeout").clamp(1, 3600) as u32 * 1000,
+            o.on("auto_prack_hangup_on_failure"),
+        ),
         profiles,
         members: Default::default(),
         keeper,

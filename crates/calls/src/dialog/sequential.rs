@@ -3,6 +3,7 @@
 //! Whoever we speak for goes on with its own CSeq numbers, which the other side has seen from us already. So its later
 //! requests are given higher numbers on their way, and the replies to them get their own back (RFC 3261 §12.2.1.1).
 
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use switchroom_wire::sip::{HeaderId, Message, Method, NameAddr};
 
 use super::follow::end;
 use super::state::{Dialog, DialogModule, Dialogs, State};
-use crate::tm::api::{OnFinal, ReplyEdits, Request, TxEvent, Watch, ack, follow, request};
+use crate::tm::api::{OnAgain, OnFinal, ReplyEdits, Request, TxEvent, Watch, ack, follow, invite, request};
 
 /// Bodies that are kept for pings, in bytes.
 const MAX_BODY: usize = 16 * 1024;
@@ -52,7 +53,12 @@ fn build(
     body: Option<(Bytes, Bytes)>,
     headers: &[u8],
 ) -> Option<Request> {
-    if !matches!(d.state, State::ConfirmedNoAck | State::Confirmed) || d.legs[to].contact.is_empty() {
+    // Before the answer there is one request to be made: the acknowledgement of a provisional reply (RFC 3262 §4).
+    let lives = match method {
+        b"PRACK" => d.state < State::Deleted,
+        _ => matches!(d.state, State::ConfirmedNoAck | State::Confirmed),
+    };
+    if !lives || d.legs[to].contact.is_empty() {
         return None;
     }
     let from = &mut d.legs[1 - to];
@@ -65,7 +71,7 @@ fn build(
         lines.extend_from_slice(r);
         lines.extend_from_slice(b"\r\n");
     }
-    if matches!(method, b"INVITE" | b"UPDATE" | b"ACK") {
+    if matches!(method, b"INVITE" | b"UPDATE" | b"ACK" | b"SUBSCRIBE") {
         lines.extend_from_slice(b"Contact: <");
         lines.extend_from_slice(&from.contact);
         lines.extend_from_slice(b">\r\n");
@@ -106,21 +112,48 @@ pub(super) fn send(
         request(shard, made, done);
         return true;
     }
-    let acknowledged = acknowledge(&made, None);
-    request(
-        shard,
-        made,
-        Rc::new(move |shard, code, reply| {
-            if (200..300).contains(&code) {
-                ack(shard, acknowledged.clone());
-            }
-            done(shard, code, reply);
-        }),
-    );
+    let receipt = Receipt::of(&made);
+    let again = receipt.again();
+    let answered: OnFinal = Rc::new(move |shard, code, reply| {
+        if (200..300).contains(&code) {
+            receipt.send(shard, None);
+        }
+        done(shard, code, reply);
+    });
+    invite(shard, made, answered, again);
     true
 }
 
-fn make(
+/// The ACK to the 2xx of an INVITE of ours: sent once it is known what it says, and again whenever the 2xx comes again.
+#[derive(Clone)]
+struct Receipt {
+    ack: Rc<RefCell<Request>>,
+    known: Rc<Cell<bool>>,
+}
+
+impl Receipt {
+    fn of(invite: &Request) -> Receipt {
+        let ack = Request { method: Bytes::from_static(b"ACK"), body: None, ..invite.clone() };
+        Receipt { ack: Rc::new(RefCell::new(ack)), known: Rc::default() }
+    }
+
+    fn again(&self) -> OnAgain {
+        let receipt = self.clone();
+        Rc::new(move |shard| {
+            if receipt.known.get() {
+                ack(shard, receipt.ack.borrow().clone());
+            }
+        })
+    }
+
+    fn send(&self, shard: &Rc<Shard>, body: Option<(Bytes, Bytes)>) {
+        self.ack.borrow_mut().body = body;
+        self.known.set(true);
+        ack(shard, self.ack.borrow().clone());
+    }
+}
+
+pub(super) fn make(
     shard: &Shard,
     id: u64,
     to: usize,
@@ -136,30 +169,27 @@ fn make(
     made
 }
 
-fn acknowledge(invite: &Request, body: Option<(Bytes, Bytes)>) -> Request {
-    Request { method: Bytes::from_static(b"ACK"), body, ..invite.clone() }
-}
-
 /// Renegotiate the media: an INVITE without a body to one side, the offer of its answer to the other, and that one's answer
 /// back with the ACK. False when the dialog is not answered.
 pub(super) fn challenge(shard: &Rc<Shard>, id: u64, first: usize, headers: &[u8], done: OnFinal) -> bool {
     let Some(made) = make(shard, id, first, b"INVITE", None, headers) else { return false };
-    let (invite, headers) = (made.clone(), headers.to_vec());
+    let (receipt, headers) = (Receipt::of(&made), headers.to_vec());
+    let again = receipt.again();
     let answered: OnFinal = Rc::new(move |shard, code, reply| {
         let Some(reply) = reply.filter(|_| (200..300).contains(&code)) else {
             return done(shard, code, reply);
         };
-        let (first_invite, done) = (invite.clone(), done.clone());
+        let (first_receipt, done) = (receipt.clone(), done.clone());
         let second: OnFinal = Rc::new(move |shard, code, reply| {
             let answer = reply.filter(|_| (200..300).contains(&code)).and_then(body);
-            ack(shard, acknowledge(&first_invite, answer));
+            first_receipt.send(shard, answer);
             done(shard, code, reply);
         });
         if !send(shard, id, 1 - first, b"INVITE", body(reply), &headers, second) {
-            ack(shard, acknowledge(&invite, None));
+            receipt.send(shard, None);
         }
     });
-    request(shard, made, answered);
+    invite(shard, made, answered, again);
     true
 }
 

@@ -103,6 +103,8 @@ pub struct Dialog {
     pub bye_on_timeout: bool,
     /// After a CANCEL that came too late: end it.
     pub end_on_race: bool,
+    /// Reliable provisional replies that were acknowledged here, by tag and number; `None` when the caller does that.
+    pub pracked: Option<SmallVec<[(Bytes, u32); 1]>>,
     /// Pings with OPTIONS.
     pub options_ping: Ping,
     /// Pings with INVITE.
@@ -163,6 +165,8 @@ pub struct DialogModule {
     pub ping_every: [u64; 2],
     /// Seconds until a dialog ends that was cancelled too late.
     pub race_timeout: u64,
+    /// `auto_prack_fr_timeout` in milliseconds, and `auto_prack_hangup_on_failure`.
+    pub prack: (u32, bool),
     /// Declared profiles and whether they have values.
     pub profiles: Vec<(String, bool)>,
     /// How many dialogs are in each profile, by value.

@@ -125,6 +125,8 @@ pub(super) struct KeptDialog {
     turns: [Option<OnTurn>; 3],
     /// What its follower saved.
     saved: Option<String>,
+    /// When it ends by itself, in a copy for another worker.
+    deadline: Option<Instant>,
 }
 
 impl Keeper {
@@ -459,6 +461,7 @@ fn read(kernel: &Kernel, program: &Arc<Program>, row: &[SqlValue]) -> Option<(Ke
         pings: PINGS.map(|bits| bits.map(|bit| int(20) & bit != 0)),
         turns: [turn(21), turn(22), turn(23)],
         saved,
+        deadline: None,
     };
     Some((dialog, worker, until))
 }
@@ -511,6 +514,7 @@ fn thaw(d: KeptDialog, worker: usize, usual: Usual) -> Dialog {
         profiles: d.profiles,
         bye_on_timeout: d.bye_on_timeout,
         end_on_race: false,
+        pracked: None,
         options_ping: Ping { to: d.pings[0], every: every[0], ..Ping::default() },
         reinvite_ping: Ping { to: d.pings[1], every: every[1], ..Ping::default() },
         next_ping: None,
@@ -542,12 +546,15 @@ pub(super) fn freeze(d: &Dialog) -> KeptDialog {
         pings: [d.options_ping.to, d.reinvite_ping.to],
         turns: [d.on_answer.clone(), d.on_timeout.clone(), d.on_hangup.clone()],
         saved: None,
+        deadline: d.deadline,
     }
 }
 
 /// That copy, to be looked at.
 pub(super) fn revive(module: &DialogModule, d: KeptDialog, worker: usize) -> Dialog {
-    thaw(d, worker, Usual { ping_every: module.ping_every, delete_delay: module.delete_delay })
+    let deadline = d.deadline;
+    let usual = Usual { ping_every: module.ping_every, delete_delay: module.delete_delay };
+    Dialog { deadline, ..thaw(d, worker, usual) }
 }
 
 #[cfg(test)]

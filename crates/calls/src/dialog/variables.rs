@@ -8,7 +8,7 @@ use switchroom_script::vm::VarAccess;
 
 use super::commands::as_json;
 use super::functions::put;
-use super::loaded::{self, change, current, is_copy};
+use super::loaded::{self, change, change_then, current};
 use super::sequential::start_pings;
 use super::state::{Dialog, DialogModule, Dialogs, State, start_lifetime};
 
@@ -106,18 +106,17 @@ fn timeout(ctx: &mut Ctx, _: &VarAccess) -> Value {
 
 fn set_timeout(ctx: &mut Ctx, _: &VarAccess, value: Value) -> Result<(), String> {
     let seconds = value.to_int().filter(|s| *s > 0).ok_or("a lifetime is a positive number of seconds")?;
-    let now = current(ctx).ok_or("there is no dialog")?;
-    if is_copy(ctx) {
-        return Err("the dialog that was loaded is another worker's; its lifetime stays".into());
-    }
-    let running = ctx.shard.part::<Dialogs>().with(now.id, |d| {
-        d.timeout = seconds as u64;
-        matches!(d.state, State::ConfirmedNoAck | State::Confirmed)
-    });
-    if running == Some(true) {
-        start_lifetime(&ctx.shard, now.id);
-    }
-    Ok(())
+    let done = change_then(
+        ctx,
+        move |d| d.timeout = seconds as u64,
+        |shard, id| {
+            let runs = |d: &mut Dialog| matches!(d.state, State::ConfirmedNoAck | State::Confirmed);
+            if shard.part::<Dialogs>().with(id, runs) == Some(true) {
+                start_lifetime(shard, id);
+            }
+        },
+    );
+    done.ok_or_else(|| "there is no dialog".into())
 }
 
 fn value(ctx: &mut Ctx, var: &VarAccess) -> Value {
@@ -145,14 +144,11 @@ fn set_seconds(
     ctx: &Ctx,
     value: Value,
     least: u64,
-    set: impl FnOnce(&mut Dialog, u64),
+    set: impl FnOnce(&mut Dialog, u64) + Clone + Send + 'static,
 ) -> Result<(), String> {
     let given = value.to_int().and_then(|s| u64::try_from(s).ok());
     let seconds = given.filter(|s| (least..=86_400).contains(s));
     let seconds = seconds.ok_or_else(|| format!("seconds from {least} to 86400 are needed"))?;
-    with(ctx, |d| set(d, seconds)).ok_or("there is no dialog")?;
-    if let Some(now) = current(ctx).filter(|_| !is_copy(ctx)) {
-        start_pings(&ctx.shard, now.id);
-    }
-    Ok(())
+    let done = change_then(ctx, move |d| set(d, seconds), |shard, id| start_pings(shard, id));
+    done.ok_or_else(|| "there is no dialog".into())
 }

@@ -1,16 +1,18 @@
 //! Keys pressed during a call as events, so that scripts wait for digits and route on them.
 //!
-//! Today they come from INFO (`application/dtmf-relay`, `application/dtmf`); telephone-events in RTP (RFC 4733) raise the same
-//! event, with `source` saying so. Left out: KPML (RFC 4730), where the phone matches patterns itself.
+//! They come from INFO (`application/dtmf-relay`, `application/dtmf`) and by KPML (RFC 4730); telephone-events in RTP (RFC 4733)
+//! raise the same event, with `source` saying so.
 
 mod digits;
+mod kpml;
 
 use std::cell::RefCell;
 use std::time::Duration;
 
+use switchroom_kernel::Shard;
 use switchroom_kernel::context::Ctx;
 use switchroom_kernel::events::EventId;
-use switchroom_kernel::module::{EventDecl, Hook, Hooked, Module, Param, Statistic, Variable};
+use switchroom_kernel::module::{EventDecl, Function, Hook, Hooked, Module, Param, Statistic, Variable};
 use switchroom_kernel::open::Opening;
 use switchroom_kernel::stats::StatId;
 use switchroom_script::Value;
@@ -31,6 +33,14 @@ pub static MODULE: Module = Module {
         ),
         Param::int("max_calls", "100000", "Calls on one worker whose digits are remembered"),
     ],
+    functions: &[Function::new(
+        "dtmf_subscribe",
+        &["str"],
+        "*",
+        kpml::subscribe,
+        "Ask a side of the dialog to tell of its keys by KPML",
+    )
+    .asynchronous()],
     variables: &[
         Variable::ro(
             "dtmf.key",
@@ -46,12 +56,13 @@ pub static MODULE: Module = Module {
     events: &[EventDecl {
         name: "E_DTMF",
         attrs: &["callid", "from_tag", "to_tag", "key", "duration", "volume", "digits", "source"],
-        help: "A key was pressed; digits are all of the same row, source is info or rtp",
+        help: "A key was pressed; digits are all of the same row, source is info, kpml or rtp",
     }],
     statistics: &[
         Statistic::counter("keys", "Keys pressed"),
         Statistic::counter("unknown", "INFOs whose key cannot be read"),
         Statistic::counter("forgotten", "Calls whose digits were forgotten because there are too many"),
+        Statistic::counter("kpml_refused", "Phones that would not tell of their keys, or were not asked"),
     ],
     hooks: &[Hook::Request(heard)],
     open,
@@ -64,6 +75,7 @@ struct Dtmf {
     keys: StatId,
     unknown: StatId,
     forgotten: StatId,
+    refused: StatId,
 }
 
 /// The digits of a worker's calls.
@@ -81,7 +93,14 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
         keys: o.stat("keys")?,
         unknown: o.stat("unknown")?,
         forgotten: o.stat("forgotten")?,
+        refused: o.stat("kpml_refused")?,
     };
+    if o.kernel.registry.is_called("dtmf_subscribe")
+        && !o.kernel.registry.modules.iter().any(|m| m.name == "dialog")
+    {
+        return Err("dtmf_subscribe() asks inside a dialog, and the module dialog is not loaded".into());
+    }
+    o.per_shard(move |_| kpml::Asked::new(most as usize));
     o.provide(dtmf);
     o.per_shard(move |_| Rows(RefCell::new(Dialled::new(most as usize))));
     Ok(())
@@ -106,8 +125,10 @@ fn text(name: char) -> Value {
 
 /// A request came; retransmissions end before this.
 fn heard(ctx: &mut Ctx) -> Hooked {
-    if ctx.msg.method() != Method::Info {
-        return Hooked::Continue;
+    match ctx.msg.method() {
+        Method::Info => {}
+        Method::Notify => return kpml::notified(ctx),
+        _ => return Hooked::Continue,
     }
     let shard = ctx.shard.clone();
     let dtmf = shard.kernel.state::<Dtmf>();
@@ -119,6 +140,13 @@ fn heard(ctx: &mut Ctx) -> Hooked {
         shard.count(dtmf.unknown, 1);
         return Hooked::Continue;
     };
+    pressed(&shard, &msg, key, "info");
+    Hooked::Continue
+}
+
+/// The sender of a message has pressed a key.
+fn pressed(shard: &Shard, msg: &Message, key: Key, source: &'static str) {
+    let dtmf = shard.kernel.state::<Dtmf>();
     shard.count(dtmf.keys, 1);
     let tag = |n: Option<&[u8]>| n.unwrap_or_default().to_vec();
     let from = tag(msg.from().ok().and_then(|f| f.tag()));
@@ -136,9 +164,8 @@ fn heard(ctx: &mut Ctx) -> Hooked {
             Value::Int(i64::from(key.ms)),
             Value::Int(0),
             Value::Str(digits.into()),
-            Value::from("info"),
+            Value::from(source),
         ];
         shard.kernel.events.raise(dtmf.event, values, Some(shard.worker));
     }
-    Hooked::Continue
 }

@@ -19,7 +19,7 @@ use super::{replies, step, waiting};
 use crate::core::events::dummy;
 use crate::core::send;
 
-pub use super::local::{OnFinal, Request, ack, request};
+pub use super::local::{OnAgain, OnFinal, Request, ack, invite, request};
 pub use super::state::{TxEvent, Watch};
 
 /// Answer the request of the transaction in `ctx`. A final reply cancels the branches that are still open. False when it
@@ -37,6 +37,12 @@ pub fn reply(ctx: &mut Ctx, code: u16, reason: &[u8], headers: &[u8], body: Opti
     };
     replies::send_local(ctx, tx, code, bytes);
     true
+}
+
+/// The same for a transaction at hand by its handle.
+pub fn reply_to(shard: &Rc<Shard>, tx: TxHandle, code: u16, reason: &[u8]) -> bool {
+    let ctx = replies::context(shard, id(tx), RouteType::Request);
+    ctx.is_some_and(|mut ctx| reply(&mut ctx, code, reason, &[], None))
 }
 
 /// The To-tag of our replies in this transaction.

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use switchroom_engine::proxy::{self, NewBranch};
+use switchroom_engine::transaction::Timing;
 use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, LateEdit, Received, TRUE, Target};
 use switchroom_kernel::ports::net::SocketId;
 use switchroom_kernel::run::run_route;
@@ -49,29 +50,51 @@ pub struct Request {
     pub cseq: Option<u32>,
     /// Put into an AVP for the local_route: name and value.
     pub avp: Option<(u32, Value)>,
+    /// Milliseconds that an answer may take; `fr_timeout` when missing.
+    pub timeout: Option<u32>,
 }
 
 /// Called with the final code and, when one was received, the reply.
 pub type OnFinal = Rc<dyn Fn(&Rc<Shard>, u16, Option<&Message>)>;
 
+/// Called when a 2xx comes again.
+pub type OnAgain = Rc<dyn Fn(&Rc<Shard>)>;
+
+/// Whom a request of our own concerns.
+#[derive(Clone)]
+struct Told {
+    on_final: OnFinal,
+    on_again: Option<OnAgain>,
+}
+
 /// Send a request of our own. `on_final` is called once: with what came back, or 408, 478, 477 made here.
 pub fn request(shard: &Rc<Shard>, request: Request, on_final: OnFinal) {
+    begin(shard, request, Told { on_final, on_again: None });
+}
+
+/// Send an INVITE of our own. `on_again` is called for each 2xx that comes again, since its sender has seen no ACK
+/// (RFC 3261 §13.2.2.4).
+pub fn invite(shard: &Rc<Shard>, request: Request, on_final: OnFinal, on_again: OnAgain) {
+    begin(shard, request, Told { on_final, on_again: Some(on_again) });
+}
+
+fn begin(shard: &Rc<Shard>, request: Request, told: Told) {
     let target = request.next_hop.clone().unwrap_or_else(|| request.ruri.clone());
     let located = match Uri::parse(&target) {
         Ok(u) => locate(&shard.kernel, &u, None),
         Err(_) => Located::Now(Hops::new()),
     };
     match located {
-        Located::Now(hops) => send_to(shard, request, hops, on_final),
+        Located::Now(hops) => send_to(shard, request, hops, told),
         Located::Wait(future) => {
-            let waits = on_final.clone();
+            let waits = told.clone();
             let started = shard.wait(async move {
                 let hops = future.await;
                 Box::new(move |shard: &Rc<Shard>| send_to(shard, request, hops, waits))
                     as switchroom_kernel::shard::AfterWait
             });
             if !started {
-                on_final(shard, 503, None);
+                (told.on_final)(shard, 503, None);
             }
         }
     }
@@ -125,13 +148,13 @@ fn ack_to(shard: &Rc<Shard>, r: &Request, hops: Hops) {
     });
 }
 
-fn send_to(shard: &Rc<Shard>, r: Request, mut hops: Hops, on_final: OnFinal) {
+fn send_to(shard: &Rc<Shard>, r: Request, mut hops: Hops, told: Told) {
     if hops.is_empty() {
-        return on_final(shard, 478, None);
+        return (told.on_final)(shard, 478, None);
     }
     let hop = hops.remove(0);
     let Some(socket) = send::choose_socket(shard, r.socket, hop.proto, hop.addr) else {
-        return on_final(shard, 477, None);
+        return (told.on_final)(shard, 477, None);
     };
     let part = shard.part::<Transactions>();
     let core = shard.kernel.state::<Core>();
@@ -161,7 +184,7 @@ fn send_to(shard: &Rc<Shard>, r: Request, mut hops: Hops, on_final: OnFinal) {
     // The parser wants a Via; ours is put on top when it is written.
     let Ok(msg) = parse_without_via(&text) else {
         tracing::error!("a request of our own cannot be parsed: {}", String::from_utf8_lossy(&text));
-        return on_final(shard, 400, None);
+        return (told.on_final)(shard, 400, None);
     };
     let msg = Rc::new(msg);
     let received = Received { socket, peer: hop.addr, conn: None };
@@ -170,7 +193,7 @@ fn send_to(shard: &Rc<Shard>, r: Request, mut hops: Hops, on_final: OnFinal) {
     if let Some((name, value)) = r.avp {
         ctx.avps.push(name, value);
     }
-    let sending = Sending { hop, more: hops, socket, on_final };
+    let sending = Sending { hop, more: hops, socket, told, timeout: r.timeout };
     let program = shard.kernel.program.load_full();
     match program.find(RouteType::Local, None) {
         Some(route) => {
@@ -186,26 +209,27 @@ struct Sending {
     hop: Hop,
     more: Hops,
     socket: SocketId,
-    on_final: OnFinal,
+    told: Told,
+    timeout: Option<u32>,
 }
 
 /// The local_route has ended.
 fn local_routed(mut ctx: Box<Ctx>, _: Outcome) {
     let Some(sending) = ctx.take_note::<Sending>() else { return };
     if ctx.dropped {
-        return (sending.on_final)(&ctx.shard.clone(), 477, None);
+        return (sending.told.on_final)(&ctx.shard.clone(), 477, None);
     }
     start(ctx, *sending);
 }
 
 fn start(mut ctx: Box<Ctx>, sending: Sending) {
-    let Sending { hop, more, socket, on_final } = sending;
+    let Sending { hop, more, socket, told, timeout } = sending;
     let shard = &ctx.shard.clone();
     let tm = shard.kernel.state::<Tm>();
     let part = shard.part::<Transactions>();
     let invite = ctx.msg.method() == switchroom_wire::sip::Method::Invite;
     let settings = proxy::Settings {
-        timing: tm.timing,
+        timing: Timing { fr: timeout.unwrap_or(tm.timing.fr), ..tm.timing },
         invite,
         local: true,
         reliable: hop.proto.reliable(),
@@ -235,11 +259,12 @@ fn start(mut ctx: Box<Ctx>, sending: Sending) {
         picked: None,
         local_last: false,
         local_any: false,
-        on_final: Some(on_final.clone()),
+        on_final: Some(told.on_final.clone()),
+        on_again: told.on_again,
     };
     let nonce = part.random() as u32;
     let Some(id) = part.table(|t| t.insert(b"", None, nonce, Box::new(tx))) else {
-        return on_final(shard, 503, None);
+        return (told.on_final)(shard, 503, None);
     };
     shard.count(tm.stats.uac, 1);
     shard.count(tm.stats.in_use, 1);
@@ -419,6 +444,15 @@ impl Copy {
         ctx.edits = self.edits;
         ctx.late_edits = self.late;
         ctx.target = self.target;
-        start(ctx, Sending { hop, more: hops, socket, on_final: Rc::new(|_, _, _| {}) });
+        start(
+            ctx,
+            Sending {
+                hop,
+                more: hops,
+                socket,
+                told: Told { on_final: Rc::new(|_, _, _| {}), on_again: None },
+                timeout: None,
+            },
+        );
     }
 }

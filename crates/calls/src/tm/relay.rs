@@ -21,7 +21,8 @@ use super::{api, replies, step};
 use crate::core::functions::{LocalRport, locate_target, locate_uri, target_uri, to_next_hops};
 use crate::core::locate::{Hop, Hops, Located};
 use crate::core::send;
-use crate::core::state::{Core, push_hex};
+use crate::core::state::Core;
+use crate::core::stateless::{self, Unsent};
 
 /// What came of making a transaction.
 pub(super) enum Made {
@@ -87,6 +88,7 @@ fn make_with(ctx: &mut Ctx, auto_100: bool) -> Made {
         local_last: false,
         local_any: false,
         on_final: None,
+        on_again: None,
         notes: Default::default(),
     };
     let nonce = part.random() as u32;
@@ -643,37 +645,10 @@ fn is_loop(msg: &Message) -> bool {
 
 /// An ACK that no transaction here absorbs belongs to a 2xx and goes end to end, without state (RFC 3261 §16.11).
 fn relay_ack(ctx: &mut Ctx) -> Flow {
-    to_next_hops(ctx, |ctx, hops| {
-        let Some(hop) = hops.first().copied() else { return Flow::Value(-4) };
-        let shard = ctx.shard.clone();
-        let wanted = ctx.target.socket.or(Some(ctx.received.socket));
-        let Some(to) = send::choose_socket(&shard, wanted, hop.proto, hop.addr) else {
-            return Flow::Value(-6);
-        };
-        let Some(socket) = shard.kernel.socket(to) else { return Flow::Value(-6) };
-        let core = shard.kernel.state::<Core>();
-        let msg = ctx.msg.clone();
-        let top = msg.via().ok().and_then(|v| v.branch).unwrap_or_default();
-        let mut branch = Vec::with_capacity(24);
-        branch.extend_from_slice(b"z9hG4bKa");
-        push_hex(core.digest(&[top, msg.call_id()]), &mut branch);
-        let mut layer = Edits::new();
-        layer.push_via(&msg, send::via_line(socket, &ctx.advertised, &branch, b""));
-        if let Some(uri) = &ctx.target.uri {
-            layer.set_ruri(uri.clone());
-        }
-        let mut out = Vec::new();
-        serialise(&msg, &[&ctx.edits, &layer], &mut out);
-        shard.net.send(switchroom_kernel::ports::net::Outgoing {
-            data: out.into(),
-            socket: to,
-            peer: hop.addr,
-            conn: ctx.target.conn,
-            no_new_conn: false,
-            token: 0,
-        });
-        shard.count(core.stats.fwd_requests, 1);
-        TRUE
+    to_next_hops(ctx, |ctx, hops| match stateless::send_on(ctx, hops) {
+        Ok(()) => TRUE,
+        Err(Unsent::NoHop) => Flow::Value(-4),
+        Err(Unsent::NoSocket) => Flow::Value(-6),
     })
 }
 

@@ -273,9 +273,16 @@ fn relay_reply(shard: &Rc<Shard>, tx: Id, branch: usize, code: u16, reply: Reply
     count_final(shard, code);
     shard.count(tm.stats.relayed, 1);
     let final_of_ours = note_sent(shard, tx, code, false);
+    let again = match (&final_of_ours, code) {
+        (None, 200..=299) => shard.part::<Transactions>().with(tx, |t| t.on_again.clone()).flatten(),
+        _ => None,
+    };
     step(shard, tx, |t, now, sink| t.core.send(now, code, out.into(), sink));
     if let Some(call) = final_of_ours {
         call(shard, code, Some(&reply.msg));
+    }
+    if let Some(again) = again {
+        again(shard);
     }
 }
 

@@ -228,6 +228,8 @@ pub struct Tx {
     pub local_any: bool,
     /// Called when a request of our own has its final reply.
     pub on_final: Option<super::local::OnFinal>,
+    /// Told of each 2xx that comes again to an INVITE of ours.
+    pub on_again: Option<super::local::OnAgain>,
 }
 
 impl Tx {

@@ -20,7 +20,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 /// Where to connect.
 #[derive(Clone, Debug)]
 pub struct StreamTarget {
-    /// Host name or address, IPv6 without brackets.
+    /// Host name or address, IPv6 without brackets; or the path of a Unix socket, which begins with `/` and has neither
+    /// port nor TLS.
     pub host: String,
     /// TCP port.
     pub port: u16,

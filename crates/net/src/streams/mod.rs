@@ -14,7 +14,7 @@ use switchroom_kernel::ports::net::{BoxFuture, Resolver};
 use switchroom_kernel::ports::stream::{
     Accept, ByteStream, StreamError, StreamListen, StreamTarget, Streams,
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::compat::TokioAsyncReadCompatExt;
@@ -41,6 +41,9 @@ impl Streams for Driver {
     fn connect(&self, target: StreamTarget) -> BoxFuture<Result<Box<dyn ByteStream>, StreamError>> {
         let (resolver, configs) = (self.resolver.clone(), self.configs.clone());
         let opened = self.control.run(async move {
+            if target.host.starts_with('/') {
+                return local(&target).await;
+            }
             let place = format!("{}:{}", target.host, target.port);
             let dial = Dial { resolver, configs, from: target.from, timeout: target.timeout };
             let opened = match &target.tls {
@@ -73,6 +76,19 @@ impl Streams for Driver {
             Ok(addr)
         });
         Box::pin(async move { bound.await.unwrap_or_else(|| Err(stopping())) })
+    }
+}
+
+/// A Unix socket.
+async fn local(target: &StreamTarget) -> Result<Box<dyn ByteStream>, StreamError> {
+    let path = &target.host;
+    if target.tls.is_some() {
+        return Err(StreamError(format!("cannot connect to {path}: a local socket has no TLS")));
+    }
+    match tokio::time::timeout(target.timeout, UnixStream::connect(path)).await {
+        Ok(Ok(stream)) => Ok(Box::new(stream.compat())),
+        Ok(Err(e)) => Err(StreamError(format!("cannot connect to {path}: {e}"))),
+        Err(_elapsed) => Err(StreamError(format!("cannot connect to {path} within {:?}", target.timeout))),
     }
 }
 

@@ -353,6 +353,252 @@ route[answered] {
     bob.expect("BYE");
 }
 
+/// Scripts of other calls change a dialog; of several, some run on the other worker.
+#[test]
+fn a_loaded_dialog_of_another_worker_is_changed_there() {
+    const SCRIPT: &str = r#"
+route[call] {
+    if (is_method("MESSAGE")) {
+        $var(done) = 0;
+        if (load_dialog_ctx($hdr(X-Call), "callid")) {
+            $DLG_timeout = 500;
+            $DLG_del_delay = 7;
+            $dlg_val($hdr(X-Name)) = "set";
+            if (set_dlg_profile("group", $hdr(X-Name)) && is_in_profile("group", $hdr(X-Name))) $var(done) = $var(done) + 1;
+            if ($hdr(X-Leave) != NULL && unset_dlg_profile("group", $hdr(X-Leave))) $var(done) = $var(done) + 1;
+            dlg_on_hangup("ended");
+            reset_dlg_flag("TURNED");
+            if (test_and_set_dlg_flag("TURNED", 0) && is_dlg_flag_set("TURNED")) $var(done) = $var(done) + 1;
+            if (dlg_send_sequential("INFO", "callee", "for $hdr(X-Name)", "text/plain")) $var(done) = $var(done) + 1;
+            if ($DLG_timeout > 400) $var(done) = $var(done) + 1;
+            unload_dialog_ctx();
+        }
+        append_to_reply("X-Done: $var(done)\r\n");
+        send_reply(200, "OK");
+        exit;
+    }
+    create_dialog();
+    record_route();
+    if (!lookup("location")) { t_newtran(); t_reply(404, "Not Found"); exit; }
+    route(relay);
+}
+route[ended] { xlog("L_NOTICE", "ended with $dlg_val(m0) $dlg_val(m5)\n"); }
+"#;
+    let house = Setup::new(&[PROXY, OPEN_REGISTER, SCRIPT])
+        .params("loadmodule \"dialog.so\"\nmodparam(\"dialog\", \"profiles_with_value\", \"group\")")
+        .start();
+    let (mut alice, mut bob) = (Ua::new("alice", house.addr), Ua::new("bob", house.addr));
+    bob.register_here("");
+    let (call, _) = alice.invite("bob", "");
+    let asked = bob.expect("INVITE");
+    bob.reply(&asked, "200 OK");
+    let done = alice.expect_reply(200, &call);
+    alice.in_dialog("ACK", &call, &done);
+    bob.expect("ACK");
+    for number in 0..6 {
+        let leave = if number > 0 { format!("X-Leave: m{}\r\n", number - 1) } else { String::new() };
+        let message = Call::new("alice", "bob");
+        let more = format!("X-Call: {}\r\nX-Name: m{number}\r\n{leave}", call.id);
+        let text = alice.request("MESSAGE", "sip:bob@127.0.0.1", &message, &more);
+        alice.send(&text);
+        let answer = alice.expect_reply(200, &message);
+        let wanted = if number > 0 { "5" } else { "4" };
+        assert_eq!(header(&answer, "X-Done"), Some(wanted), "message {number}: {answer}");
+        let info = bob.expect("INFO");
+        assert!(info.ends_with(&format!("for m{number}")), "{info}");
+        bob.reply(&info, "200 OK");
+    }
+    let listed = house.mi_json(&["dlg_list_ctx"]);
+    let context = &listed["Dialogs"][0]["context"];
+    assert_eq!(context["profiles"].as_array().unwrap().len(), 1, "{listed}");
+    assert_eq!(context["profiles"][0]["group"], "m5");
+    assert_eq!(context["values"].as_array().unwrap().len(), 6, "{listed}");
+    let size = house.mi_json(&["profile_get_size", "group"]);
+    assert!(size.to_string().contains('1'), "{size}");
+    alice.in_dialog("BYE", &call, &done);
+    let bye = bob.expect("BYE");
+    bob.reply(&bye, "200 OK");
+    house.expect_log("ended with set set");
+}
+
+#[test]
+fn a_2xx_that_comes_again_to_an_invite_of_ours_is_acknowledged_again() {
+    let house = Setup::new(&[PROXY, OPEN_REGISTER, CALL])
+        .params("loadmodule \"dialog.so\"\nmodparam(\"dialog\", \"profiles_with_value\", \"caller\")")
+        .start();
+    let (mut alice, mut bob) = (Ua::new("alice", house.addr), Ua::new("bob", house.addr));
+    bob.register_here("");
+    let (call, _) = answered(&mut alice, &mut bob);
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| house.mi_json(&["dialog:send_sequential", &call.id, "callee", "INVITE"]));
+        let invite = bob.expect("INVITE");
+        bob.reply(&invite, "200 OK");
+        let first = bob.expect("ACK");
+        assert_eq!(asked.join().unwrap()["Code"], 200);
+        // Its ACK was lost.
+        for _ in 0..2 {
+            bob.reply(&invite, "200 OK");
+            let again = bob.expect("ACK");
+            assert_eq!((cseq(&again), header(&again, "To")), (cseq(&first), header(&first, "To")));
+        }
+    });
+    assert!(bob.peer.is_quiet(Duration::from_millis(200)));
+}
+
+const PRACK: &str = r#"
+route[call] {
+    create_dialog("auto-prack");
+    record_route();
+    if (!lookup("location")) { t_newtran(); t_reply(404, "Not Found"); exit; }
+    route(relay);
+}
+"#;
+
+fn pracking(more: &str) -> (House, Ua, Ua) {
+    let house = Setup::new(&[PROXY, OPEN_REGISTER, PRACK])
+        .params(&format!("loadmodule \"dialog.so\"\n{more}"))
+        .start();
+    let alice = Ua::new("alice", house.addr);
+    let mut bob = Ua::new("bob", house.addr);
+    bob.register_here("");
+    (house, alice, bob)
+}
+
+#[test]
+fn reliable_provisional_replies_are_acknowledged_for_the_caller() {
+    let (_house, mut alice, mut bob) = pracking("");
+    let (call, _) = alice.invite("bob", "");
+    let asked = bob.expect("INVITE");
+    bob.reply(&asked, "180 Ringing");
+    alice.expect_reply(180, &call);
+    assert!(bob.peer.is_quiet(Duration::from_millis(100)), "a reply without RSeq is not acknowledged");
+    bob.reply(&asked, "183 Session Progress\r\nRequire: 100rel\r\nRSeq: 776655");
+    alice.expect_reply(183, &call);
+    let prack = bob.expect("PRACK");
+    assert_eq!(header(&prack, "RAck"), Some(&*format!("776655 {} INVITE", cseq(&asked))));
+    assert_eq!(cseq(&prack), cseq(&asked) + 1);
+    assert_eq!(header(&prack, "From"), header(&asked, "From"));
+    assert!(header(&prack, "To").unwrap().contains(";tag=tbob"), "{prack}");
+    // The reply comes again before the PRACK was seen.
+    bob.reply(&asked, "183 Session Progress\r\nRequire: 100rel\r\nRSeq: 776655");
+    bob.reply(&prack, "200 OK");
+    bob.reply(&asked, "180 Ringing\r\nRequire: 100rel\r\nRSeq: 776656");
+    let second = bob.expect("PRACK");
+    assert_eq!(header(&second, "RAck"), Some(&*format!("776656 {} INVITE", cseq(&asked))));
+    bob.reply(&second, "200 OK");
+    bob.reply(&asked, "200 OK");
+    let done = alice.expect_reply(200, &call);
+    alice.in_dialog("ACK", &call, &done);
+    assert_eq!(cseq(&bob.expect("ACK")), cseq(&asked));
+    // What the caller sends later is numbered above our requests.
+    alice.in_dialog("BYE", &call, &done);
+    let bye = bob.expect("BYE");
+    assert!(cseq(&bye) > cseq(&second), "{bye}");
+}
+
+#[test]
+fn a_prack_that_fails_ends_the_call_when_that_is_wanted() {
+    let lines = "modparam(\"dialog\", \"auto_prack_hangup_on_failure\", 1)\n\
+                 modparam(\"dialog\", \"auto_prack_fr_timeout\", 1)";
+    let (_house, mut alice, mut bob) = pracking(lines);
+    for answer in [true, false] {
+        let (call, invite) = alice.invite("bob", "");
+        let asked = bob.expect("INVITE");
+        bob.reply(&asked, "183 Session Progress\r\nRequire: 100rel\r\nRSeq: 1");
+        let prack = bob.expect("PRACK");
+        if answer {
+            bob.reply(&prack, "481 Call/Transaction Does Not Exist");
+        }
+        let failed = alice.expect_reply(502, &call);
+        alice.ack_failure(&invite, &failed);
+        let cancel = bob.expect("CANCEL");
+        bob.reply(&cancel, "200 OK");
+        bob.reply(&asked, "487 Request Terminated");
+        bob.expect("ACK");
+    }
+}
+
+#[test]
+fn keys_come_by_kpml_from_a_phone_that_was_asked() {
+    const SCRIPT: &str = r#"
+route[call] {
+    create_dialog();
+    dlg_on_answer("answered");
+    record_route();
+    if (!lookup("location")) { t_newtran(); t_reply(404, "Not Found"); exit; }
+    route(relay);
+}
+route[answered] {
+    if (dtmf_subscribe("callee")) xlog("L_NOTICE", "the callee tells of keys\n");
+    if (!dtmf_subscribe("caller")) xlog("L_NOTICE", "the caller does not\n");
+}
+event_route[E_DTMF] { xlog("L_NOTICE", "key $param(key) of $param(digits) by $param(source)\n"); }
+"#;
+    let house = Setup::new(&[PROXY, OPEN_REGISTER, SCRIPT])
+        .params("loadmodule \"dialog.so\"\nloadmodule \"dtmf.so\"")
+        .start();
+    let (mut alice, mut bob) = (Ua::new("alice", house.addr), Ua::new("bob", house.addr));
+    bob.register_here("");
+    let (call, _) = alice.invite("bob", "");
+    let asked = bob.expect("INVITE");
+    bob.reply(&asked, "200 OK");
+    let done = alice.expect_reply(200, &call);
+    alice.in_dialog("ACK", &call, &done);
+    let subscribe = bob.expect("SUBSCRIBE");
+    assert_eq!(header(&subscribe, "Event"), Some("kpml"));
+    assert_eq!(header(&subscribe, "Content-Type"), Some("application/kpml-request+xml"));
+    assert!(header(&subscribe, "Contact").is_some() && subscribe.contains("<regex>x</regex>"), "{subscribe}");
+    bob.reply(&subscribe, "200 OK\r\nExpires: 7200");
+    house.expect_log("the callee tells of keys");
+    let refused = alice.expect("SUBSCRIBE");
+    alice.reply(&refused, "489 Bad Event");
+    house.expect_log("the caller does not");
+    let notify = |cseq: u32, state: &str, body: &str| {
+        let tagged = |name: &str| header(&subscribe, name).unwrap().to_owned();
+        format!(
+            "NOTIFY {} SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bKn{cseq};rport\r\nMax-Forwards: 70\r\n\
+             From: {}\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: {cseq} NOTIFY\r\nEvent: kpml\r\n\
+             Subscription-State: {state}\r\nContent-Type: application/kpml-response+xml\r\nContent-Length: {}\r\n\r\n{body}",
+            alice_contact(&subscribe),
+            tagged("To"),
+            tagged("From"),
+            call.id,
+            body.len()
+        )
+    };
+    let key = |key: &str| {
+        format!(
+            "<?xml version=\"1.0\"?><kpml-response version=\"1.0\" code=\"200\" text=\"OK\" digits=\"{key}\"/>"
+        )
+    };
+    // The first says that it is subscribed; one is sent twice, since its answer was lost.
+    for (cseq, state, body) in [
+        (1, "active;expires=7200", String::new()),
+        (2, "active;expires=7100", key("4")),
+        (2, "active;expires=7100", key("4")),
+        (3, "active;expires=7000", key("#")),
+        (4, "active", "<kpml-response code=\"423\" text=\"Timer Expired\"/>".to_owned()),
+    ] {
+        bob.send(notify(cseq, state, &body));
+        bob.peer.expect("SIP/2.0 200");
+    }
+    house.expect_log_times("key 4 of 4 by kpml", 1);
+    house.expect_log_times("key # of 4# by kpml", 1);
+    assert_eq!(house.mi_json(&["get_statistics", "dtmf:keys"])["dtmf:keys"], 2);
+    // After the call nobody is asked any more.
+    alice.in_dialog("BYE", &call, &done);
+    let bye = bob.expect("BYE");
+    bob.reply(&bye, "200 OK");
+    alice.expect_reply(200, &call);
+    bob.send(notify(5, "active", &key("1")));
+    bob.peer.expect("SIP/2.0 404");
+}
+
+/// The Contact URI of a request.
+fn alice_contact(request: &str) -> String {
+    header(request, "Contact").unwrap().trim_matches(['<', '>']).to_owned()
+}
+
 #[test]
 fn management_ends_a_call_that_still_rings_by_cancelling_it() {
     let (house, mut alice, mut bob) = house("");

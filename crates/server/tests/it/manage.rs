@@ -138,3 +138,22 @@ fn tempdir() -> std::path::PathBuf {
     std::fs::create_dir_all(&dir).unwrap();
     dir
 }
+
+#[test]
+fn several_statistics_are_asked_for_at_once() {
+    let house = Setup::new(&[PROXY, OPEN_REGISTER, OPEN_CALL]).start();
+    let both = house.mi_json(&["get_statistics", "rcv_requests", "core:rcv_replies"]);
+    assert_eq!(both.as_object().unwrap().len(), 2, "{both}");
+    assert!(both["core:rcv_replies"].is_i64(), "{both}");
+    assert!(house.mi_json(&["list_statistics", "core:", "tm:"]).as_object().unwrap().len() > 20);
+}
+
+#[test]
+fn commands_about_memory_pools_say_what_there_is_instead() {
+    let house = house();
+    for command in ["mem:pkg_dump", "mem:shm_dump", "profiling_proc"] {
+        let (good, _, why) = house.mi(&[command]);
+        assert!(!good && why.contains("`ps` lists the workers"), "{why}");
+    }
+    assert!(house.mi(&["ps"]).0);
+}

@@ -516,3 +516,26 @@ fn the_time_line_of_a_call_shows_what_woke_the_phone() {
     assert!(!status.success() && err.contains("nothing is known of the call nobody"), "{err}");
     assert_eq!(stat(&house, "trace:dropped"), 0);
 }
+
+#[test]
+fn a_phone_in_a_table_that_servers_share_is_woken_too() {
+    let cloud = Cloud::start();
+    let shared = "\nmodparam(\"usrloc\", \"working_mode_preset\", \"sql-only\")";
+    let house = Setup::new(&[PROXY, OPEN_REGISTER, CALL])
+        .params(&format!("{MODULES}{}{shared}", cloud.params()))
+        .database()
+        .start();
+    let (mut alice, mut bob) = (Ua::new("alice", house.addr), Ua::new("bob", house.addr));
+    register(&mut bob, APNS);
+    let (call, invite) = alice.invite("bob", "");
+    assert_eq!(cloud.expect("/3/device/").json()["event"], "wake");
+    register(&mut bob, APNS);
+    let asked = bob.expect("INVITE");
+    bob.reply(&asked, "486 Busy Here");
+    let busy = alice.expect_reply(486, &call);
+    alice.ack_failure(&invite, &busy);
+    expect_stat(&house, "registrar:pn_waiting", 0);
+    expect_stat(&house, "registrar:pn_woken", 1);
+    // It has registered and knows; nothing is taken back.
+    assert_eq!(stat(&house, "push:apns_sent"), 1);
+}

@@ -163,3 +163,27 @@ failure_route[end] { t_reply(480, "as it began"); }
     assert!(reply.starts_with("SIP/2.0 480 as it is now"), "{reply}");
     alice.ack_failure(&invite, &reply);
 }
+
+#[test]
+fn reload_routes_reads_routes_and_no_parameters() {
+    let route = "route { rand_get_prob(); send_reply(200, \"first $rc\"); }\n";
+    let lines = "loadmodule \"cfgutils.so\"\nmodparam(\"cfgutils\", \"initial_probability\", 20)";
+    let house = Setup::new(&[route]).params(lines).start();
+    let mut ua = Ua::new("alice", house.addr);
+    let mut says = move || {
+        let call = Call::new("alice", "alice");
+        let text = ua.request("OPTIONS", "sip:127.0.0.1", &call, "");
+        ua.send(text);
+        ua.expect_reply(200, &call).lines().next().unwrap_or_default().to_owned()
+    };
+    assert_eq!(says(), "SIP/2.0 200 first 20");
+    let file = house.dir.join("test.cfg");
+    let script = std::fs::read_to_string(&file).unwrap();
+    let changed = script
+        .replace("\"initial_probability\", 20", "\"initial_probability\", 5")
+        .replace("first", "second");
+    assert_ne!(script, changed);
+    std::fs::write(&file, changed).unwrap();
+    assert!(house.mi(&["reload_routes"]).0);
+    assert_eq!(says(), "SIP/2.0 200 second 20", "the parameter is that of the start");
+}

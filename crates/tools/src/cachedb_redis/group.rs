@@ -199,7 +199,8 @@ impl Group {
             host: node.0.to_string(),
             port: node.1,
             from: None,
-            tls: self.config.tls.clone(),
+            // What does not leave the machine needs no TLS.
+            tls: self.config.tls.clone().filter(|_| node.1 != 0),
             timeout: self.config.connect_timeout,
         };
         let stream = self.streams.connect(target).await.map_err(|e| e.to_string())?;

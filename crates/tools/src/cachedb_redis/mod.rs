@@ -1,7 +1,7 @@
 //! Redis as a key-value store of scripts: single servers, several to fall back on, and clusters.
 //!
 //! The protocol is spoken over the stream port, since client libraries bring sockets and a runtime of their own. Left out:
-//! locations of phones in Redis (`ftsearch_...`), servers on a local socket.
+//! locations of phones in Redis (`ftsearch_...`).
 
 mod commands;
 mod group;
@@ -32,7 +32,7 @@ pub static MODULE: Module = Module {
     params: &[
         Param::multi(
             "cachedb_url",
-            "Servers under an id: \"redis:group://user:password@host:port/database\"",
+            "Servers under an id: \"redis:group://user:password@host:port/database\", with \"?socket=/path\" on a Unix socket",
         ),
         Param::int("connect_timeout", "5000", "Milliseconds a connection may take to stand"),
         Param::int("query_timeout", "5000", "Milliseconds an answer may take"),

@@ -1,4 +1,4 @@
-//! `redis:group://user:password@host:port,host:port/database`
+//! `redis:group://user:password@host:port,host:port/database`, or with `?socket=/path` for a server on a Unix socket.
 
 use super::group::Node;
 
@@ -26,6 +26,11 @@ impl Url {
         if id != "redis" && !id.starts_with("redis:") {
             return Err(wrong("does not begin with `redis`"));
         }
+        let (rest, socket) = match rest.rsplit_once("?socket=") {
+            Some((rest, path)) if path.starts_with('/') => (rest, Some(path)),
+            Some(_) => return Err(wrong("names a socket that does not begin with `/`")),
+            None => (rest, None),
+        };
         let (login, place) = match rest.rsplit_once('@') {
             Some((login, place)) => (Some(login), place),
             None => (None, rest),
@@ -36,12 +41,19 @@ impl Url {
             number => number.parse().map_err(|_| wrong("names a database that is no number"))?,
         };
         let nodes = hosts.split(',').map(|host| node(host.trim()).ok_or_else(|| wrong("has a wrong host")));
+        let mut nodes = nodes.collect::<Result<Vec<Node>, String>>()?;
+        if let Some(path) = socket {
+            if nodes.len() > 1 {
+                return Err(wrong("names a socket and several hosts"));
+            }
+            nodes = vec![(path.into(), 0)];
+        }
         let (user, password) = match login.map(|login| login.split_once(':').unwrap_or(("", login))) {
             None => (None, None),
             Some(("", password)) => (None, Some(password.to_owned())),
             Some((user, password)) => (Some(user.to_owned()), Some(password.to_owned())),
         };
-        Ok(Url { id: id.to_owned(), user, password, nodes: nodes.collect::<Result<_, _>>()?, database })
+        Ok(Url { id: id.to_owned(), user, password, nodes, database })
     }
 }
 
@@ -66,7 +78,17 @@ mod tests {
         assert_eq!(url.nodes, [("h1".into(), 6380), ("::1".into(), 6379), ("h2".into(), 6379)]);
         let url = Url::read("redis://al:pw@localhost:6379/").unwrap();
         assert_eq!((url.id.as_str(), url.user.as_deref(), url.database), ("redis", Some("al"), 0));
-        for bad in ["redis", "local://", "redis://", "redis://h:x", "redis://u:secret@h/x"] {
+        let url = Url::read("redis:l://u:p@localhost/2?socket=/run/redis.sock").unwrap();
+        assert_eq!((&url.nodes[..], url.database), (&[("/run/redis.sock".into(), 0)][..], 2));
+        for bad in [
+            "redis",
+            "local://",
+            "redis://",
+            "redis://h:x",
+            "redis://u:secret@h/x",
+            "redis://h/?socket=run/x",
+            "redis://h,i/?socket=/run/x",
+        ] {
             let error = Url::read(bad).unwrap_err();
             assert!(error.contains("redis:group://") && !error.contains("secret"), "{error}");
         }

@@ -98,6 +98,28 @@ pub(super) fn set_count(c: &mut Call<'_>) -> Flow {
     flow(put(c.ctx, "set_count", &out, Value::Int(count as i64)))
 }
 
+/// `set_select_weight(variable)`: the values are weights; one is chosen by chance, the likelier the heavier. Its place among
+/// them, counted from 1 since a result of 0 would end the script.
+pub(super) fn select_weight(c: &mut Call<'_>) -> Flow {
+    let Some(var) = c.var(0) else { return FALSE };
+    let values = all(c.ctx, &var, MAX_VALUES);
+    let weight = |v: &Value| v.to_int().map_or(0, |w| w.clamp(0, i64::from(u32::MAX)) as u64);
+    let total: u64 = values.iter().map(weight).sum();
+    if total == 0 {
+        tracing::error!("set_select_weight(): the variable has no value above 0");
+        return FALSE;
+    }
+    let mut ball = random::below(total);
+    let place = values.iter().position(|v| match ball.checked_sub(weight(v)) {
+        Some(left) => {
+            ball = left;
+            false
+        }
+        None => true,
+    });
+    place.map_or(FALSE, |at| Flow::Value(at as i64 + 1))
+}
+
 /// `get_accurate_time(seconds, microseconds[, both])`
 pub(super) fn accurate_time(c: &mut Call<'_>) -> Flow {
     let (Some(seconds), Some(micros)) = (c.var(0), c.var(1)) else { return FALSE };

@@ -44,6 +44,13 @@ pub static MODULE: Module = Module {
             "Count the values of a variable",
         ),
         Function::new(
+            "set_select_weight",
+            &["var"],
+            ROUTES,
+            functions::select_weight,
+            "Choose a value by chance, by its weight; its place, from 1, as result",
+        ),
+        Function::new(
             "get_accurate_time",
             &["var,var,[var]"],
             ROUTES,

@@ -1,16 +1,20 @@
-//! Which groups a user is in, by a table.
+//! Which groups a user is in: by a table of users, or by a table of expressions.
 //!
-//! Left out: groups by expression and groups asked of a RADIUS server.
+//! Left out: groups asked of a RADIUS server.
+
+mod expressions;
 
 use std::sync::Arc;
 
 use switchroom_kernel::context::{Call, FALSE, Flow, TRUE, wait};
-use switchroom_kernel::module::{Function, Module, Param, TableUse};
+use switchroom_kernel::module::{Command, Function, Module, Param, TableUse};
 use switchroom_kernel::open::Opening;
 use switchroom_kernel::ports::store::{Query, SqlValue, Store};
+use switchroom_wire::sip::digest::Credentials;
 use switchroom_wire::sip::{HeaderId, NameAddr, Uri};
 
 use crate::sql::column;
+use expressions::Expressions;
 
 /// The module.
 pub static MODULE: Module = Module {
@@ -23,25 +27,41 @@ pub static MODULE: Module = Module {
         Param::str("domain_column", "domain", "Column"),
         Param::str("group_column", "grp", "Column"),
         Param::int("use_domain", "1", "Users are looked up with their domain"),
+        Param::unset("re_table", "Table of expressions, usually \"re_grp\""),
+        Param::str("re_exp_column", "reg_exp", "Column"),
+        Param::str("re_gid_column", "group_id", "Column"),
+        Param::int("multiple_gid", "1", "1: all groups whose expression matches; 0: only the first"),
     ],
-    functions: &[Function::new(
-        "db_is_user_in",
-        &["str,str"],
-        "RFBL",
-        is_user_in,
-        "Test whether a user is in a group",
-    )
-    .asynchronous()
-    .formerly(&["is_user_in"])],
-    tables: &[TableUse { name: "grp", version: 3 }],
+    functions: &[
+        Function::new("db_is_user_in", &["str,str"], "RFBL", is_user_in, "Test whether a user is in a group")
+            .asynchronous()
+            .formerly(&["is_user_in"]),
+        Function::new(
+            "db_get_user_group",
+            &["str,var"],
+            "RFBL",
+            expressions::get_user_group,
+            "Groups of a user, by expressions",
+        )
+        .formerly(&["get_user_group"]),
+    ],
+    commands: &[Command {
+        name: "group:reload",
+        old_names: &[],
+        args: "",
+        help: "Read the table of expressions again",
+        run: |call| Box::pin(expressions::reload(call)),
+    }],
+    tables: &[TableUse { name: "grp", version: 3 }, TableUse { name: "re_grp", version: 2 }],
     open,
     ..Module::EMPTY
 };
 
 struct Group {
-    store: Arc<dyn Store>,
-    select: Arc<str>,
+    /// `None` when the script asks for expressions only.
+    users: Option<(Arc<dyn Store>, Arc<str>)>,
     use_domain: bool,
+    expressions: Option<Expressions>,
 }
 
 fn open(o: &mut Opening<'_>) -> Result<(), String> {
@@ -52,8 +72,13 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
     if use_domain {
         select.push_str(&format!(" AND {} = ?", column(o, "domain_column")?));
     }
-    let store = o.store(o.str("db_url").as_deref(), &[(table.as_str(), 3)])?;
-    o.provide(Group { store, select: select.into(), use_domain });
+    let expressions = Expressions::open(o)?;
+    // A script that only asks for expressions needs no table of users.
+    let users = match expressions.is_none() || o.kernel.registry.is_called("db_is_user_in") {
+        true => Some((o.store(o.str("db_url").as_deref(), &[(table.as_str(), 3)])?, select.into())),
+        false => None,
+    };
+    o.provide(Group { users, use_domain, expressions });
     Ok(())
 }
 
@@ -69,7 +94,8 @@ fn is_user_in(c: &mut Call<'_>) -> Flow {
     if state.use_domain {
         args.push(SqlValue::from(domain));
     }
-    wait(state.store.fetch(Query::new(state.select.clone(), args)), |_, rows| match rows {
+    let Some((store, select)) = &state.users else { return FALSE };
+    wait(store.fetch(Query::new(select.clone(), args)), |_, rows| match rows {
         Ok(rows) if rows.rows.is_empty() => FALSE,
         Ok(_) => TRUE,
         Err(e) => {
@@ -79,14 +105,24 @@ fn is_user_in(c: &mut Call<'_>) -> Flow {
     })
 }
 
-/// User and domain of a URI, or of the part of the message that a word names: `Request-URI`, `To`, `From`.
+/// User and domain of a URI, or of the part of the message that a word names: `Request-URI`, `To`, `From`, `Credentials`.
 fn whom(c: &Call<'_>) -> Option<(String, String)> {
     let text = c.str(0)?;
     let of_header = |id| {
         let header = c.ctx.msg.headers_of(id).next()?;
         Some(NameAddr::parse(header.value).ok()?.uri.to_vec())
     };
-    let uri = match &text.to_ascii_lowercase()[..] {
+    let word = text.to_ascii_lowercase();
+    if &word[..] == b"credentials" {
+        let ids = [HeaderId::ProxyAuthorization, HeaderId::Authorization];
+        let header = ids.into_iter().find_map(|id| c.ctx.msg.header(id))?;
+        let value = header.unfolded();
+        let credentials = Credentials::parse(&value).ok()?;
+        let (user, domain) = credentials.user_and_domain();
+        let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+        return Some((text(user), text(domain.unwrap_or(&credentials.realm))));
+    }
+    let uri = match &word[..] {
         b"request-uri" | b"request_uri" => c.ctx.ruri().to_vec(),
         b"to" => of_header(HeaderId::To)?,
         b"from" => of_header(HeaderId::From)?,

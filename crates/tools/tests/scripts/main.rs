@@ -190,6 +190,10 @@ fn numbers(sql: &str, args: &[SqlValue]) -> Result<Vec<Vec<SqlValue>>, StoreErro
         let rule = [int(7), int(1), int(1), text("^b"), int(0), text("^b(.*)$"), text("c\\1"), text("attr")];
         return Ok(vec![rule.into_iter().chain([SqlValue::Null, int(0), int(1)]).collect()]);
     }
+    if sql == "SELECT reg_exp, group_id FROM re_grp ORDER BY id" {
+        let rows = [("^sip:b[a-z]*@", 10), ("@EXAMPLE\\.org$", 20), ("^sip:alice", 30), ("[", 40)];
+        return Ok(rows.map(|(e, g)| vec![text(e), int(g)]).to_vec());
+    }
     assert_eq!(sql, "SELECT grp FROM grp WHERE username = ? AND grp = ? AND domain = ?");
     assert_eq!(args[2], text("example.org"));
     Ok(if args[0] == text("bob") { vec![vec![args[1].clone()]] } else { Vec::new() })
@@ -209,6 +213,40 @@ fn numbers_are_translated_and_users_are_in_groups() {
     assert_eq!(house.ask(1), "cob attr 1 1 36");
     let tried = commands::run(&house.kernel, "dp_translate", serde_json::json!([7, "bx"]));
     assert_eq!(block_on(tried).unwrap()["Output"], "cx");
+}
+
+#[test]
+fn a_user_is_in_the_groups_whose_expressions_match() {
+    let lines = "loadmodule \"group.so\"\nmodparam(\"group\", \"re_table\", \"re_grp\")";
+    let route = r#"
+        db_get_user_group("Request-URI", $avp(all));
+        if (!db_get_user_group("sip:carol@elsewhere.org", $avp(none))) { $var(none) = "none"; }
+        db_get_user_group("From", $avp(from));"#;
+    let house = house(lines, route, "$(avp(all)[*]) $avp(none)$var(none) $(avp(from)[*])", numbers);
+    assert_eq!(house.ask(1), "10,20 <null>none 20,30");
+    let read = commands::run(&house.kernel, "group:reload", serde_json::json!([]));
+    assert_eq!(block_on(read).unwrap()["expressions"], 3);
+}
+
+#[test]
+fn a_weight_is_chosen_by_chance_and_its_place_counts_from_1() {
+    let route = r#"
+        $avp(w) = 0; $avp(w) = 100; $avp(w) = 0;
+        set_select_weight($avp(w));
+        $var(only) = $rc;
+        $avp(e) = 1; $avp(e) = 1;
+        $var(i) = 0; $var(first) = 0; $var(second) = 0;
+        while ($var(i) < 200) {
+            set_select_weight($avp(e));
+            if ($rc == 1) $var(first) = $var(first) + 1; else $var(second) = $var(second) + 1;
+            $var(i) = $var(i) + 1;
+        }
+        if ($var(first) > 40 && $var(second) > 40) $var(fair) = "fair";
+        $avp(n) = 0;
+        if (!set_select_weight($avp(n))) $var(nothing) = "nothing";"#;
+    let house =
+        house("loadmodule \"cfgutils.so\"", route, "$var(only) $var(fair) $var(nothing)", no_database);
+    assert_eq!(house.ask(1), "2 fair nothing");
 }
 
 #[test]

@@ -90,3 +90,14 @@ fn a_cluster_tells_where_a_key_is() {
     assert_eq!(info["groups"][0]["nodes"][0]["slots"], 16_384);
     assert_eq!(house.ask(2), "1");
 }
+
+#[test]
+fn a_redis_on_a_unix_socket_is_reached() {
+    let (control, server) = (Control::start().unwrap(), Database::redis());
+    let url = format!("redis:g://localhost/3?socket={}/redis.sock", server.dir().display());
+    let params =
+        "modparam(\"cachedb_redis\", \"shutdown_on_error\", 1)\nmodparam(\"cachedb_redis\", \"use_tls\", 1)";
+    let house = house(&control, &url, params, ROUTE);
+    assert_eq!(house.ask(1), "-2 a b\"c 3 3 second value one two -2 -1 -2");
+    assert_eq!(server.sql("3", "GET n"), "3");
+}

@@ -31,7 +31,8 @@ use queue::{Counters, Provider, Pushes};
 use service::{Calls, Device, Job, Service, What};
 
 use crate::registrar;
-use crate::usrloc::{Location, api};
+use crate::usrloc::contact::Contact;
+use crate::usrloc::{Location, api, shared};
 
 /// The module.
 pub static MODULE: Module = Module {
@@ -288,13 +289,20 @@ struct EndsWith {
 }
 
 impl EndsWith {
-    /// Whether the device has registered since; then it knows from SIP how the request went.
-    fn is_awake(&self, kernel: &Kernel) -> bool {
-        let Some(table) = api::find(kernel.state::<Location>(), &self.job.table) else { return false };
-        table.read(&self.job.aor, |r| {
-            let mut contacts = r.map_or(&[][..], |r| &r.contacts[..]).iter();
-            contacts.any(|c| c.modified >= self.at && Device::of(c.uri()).as_ref() == Some(&self.job.device))
-        })
+    /// Take the push back, unless the device has registered since: then it knows from SIP how the request went.
+    fn take_back(&self, kernel: &Arc<Kernel>, reason: &str) {
+        let location = kernel.state::<Location>();
+        let job = Job { reason: reason.into(), ..self.job.clone() };
+        let Some(table) = api::find(location, &job.table) else { return };
+        let (house, at) = (kernel.clone(), self.at);
+        let work = async move {
+            let found = shared::contacts(&house, &table, &job.aor).await;
+            let awake = |c: &Contact| c.modified >= at && Device::of(c.uri()).as_ref() == Some(&job.device);
+            if !found.is_ok_and(|list| list.iter().any(awake)) {
+                house.state::<Arc<Pushes>>().cancel(&house, job);
+            }
+        };
+        kernel.drivers.spawn.spawn(Box::pin(work));
     }
 }
 
@@ -306,10 +314,8 @@ impl tm::Watch for EndsWith {
             tm::TxEvent::Cancelled => "cancelled",
             _ => return,
         };
-        let kernel = &ctx.shard.kernel;
-        if !self.done.replace(true) && !self.is_awake(kernel) {
-            let job = Job { reason: reason.into(), ..self.job.clone() };
-            kernel.state::<Arc<Pushes>>().cancel(kernel, job);
+        if !self.done.replace(true) {
+            self.take_back(&ctx.shard.kernel, reason);
         }
     }
 }
@@ -326,10 +332,22 @@ fn push_wake(c: &mut Call<'_>) -> Flow {
     let kernel = &shard.kernel;
     let Some(place) = api::find(kernel.state::<Location>(), &table) else { return FALSE };
     let now = kernel.unix();
-    let found: Vec<(Device, Bytes)> = place.read(&aor, |r| {
-        let live = r.map_or(&[][..], |r| &r.contacts[..]).iter().filter(|c| c.is_live(now));
+    let select = move |list: &[Contact]| -> Vec<(Device, Bytes)> {
+        let live = list.iter().filter(|c| c.is_live(now));
         live.filter_map(|c| Some((Device::of(c.uri())?, Bytes::copy_from_slice(c.uri())))).collect()
-    });
+    };
+    shared::read(ctx, &place, &aor.clone(), select, move |ctx, found| match found {
+        Ok(found) => wake_all(ctx, &table, &aor, now, found),
+        Err(e) => {
+            tracing::error!("push_wake(): {e}");
+            FALSE
+        }
+    })
+}
+
+fn wake_all(ctx: &mut Ctx, table: &str, aor: &[u8], now: u64, found: Vec<(Device, Bytes)>) -> Flow {
+    let shard = ctx.shard.clone();
+    let kernel = &shard.kernel;
     let request = ctx.request().filter(|_| !ctx.dummy);
     let method = request.map_or_else(String::new, |r| String::from_utf8_lossy(r.method_name()).into_owned());
     let call_id = request.map_or_else(String::new, |r| String::from_utf8_lossy(r.call_id()).into_owned());
@@ -338,8 +356,8 @@ fn push_wake(c: &mut Call<'_>) -> Flow {
         let job = Job {
             device,
             what: What::Wake,
-            table: table.clone(),
-            aor: aor.clone().into(),
+            table: table.to_owned(),
+            aor: Bytes::copy_from_slice(aor),
             uri,
             reason: format!("ini-{method}"),
             call_id: call_id.clone(),

@@ -11,7 +11,7 @@ use switchroom_kernel::Kernel;
 use switchroom_kernel::stats::StatId;
 
 use super::service::{Device, Job, Refusal, Service, Verdict, What};
-use crate::usrloc::{Location, api};
+use crate::usrloc::{Location, api, shared};
 
 /// The first pause before a push is tried again; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -306,10 +306,10 @@ impl Pushes {
 /// Remove the binding of a device that does not exist any more.
 async fn forget(kernel: &Arc<Kernel>, job: &Job) {
     let Some(table) = api::find(kernel.state::<Location>(), &job.table) else { return };
-    let changed = api::change(kernel, None, &table, &job.aor, |contacts| {
+    let change = shared::change_now(kernel, &table, &job.aor, |contacts| {
         contacts.retain(|c| Device::of(c.uri()).as_ref() != Some(&job.device));
     });
-    if let Err(e) = api::write(kernel, changed.queries).await {
+    if let Err(e) = change.await {
         tracing::error!("a binding could not be removed: {e}");
     }
 }

@@ -38,8 +38,12 @@ pub(super) struct LookupFlags {
     /// The URIs of the branches are addresses of record too, and make way for their contacts.
     pub of_branches: bool,
     pub branches_only: bool,
-    /// Expression that User-Agent has to match, and whether it minds case.
+    /// Expression that User-Agent has to match, and whether case does not matter.
     pub user_agent: Option<(String, bool)>,
+    /// Fastest answer to pings first.
+    pub by_latency: bool,
+    /// Only contacts that answer pings within so many microseconds.
+    pub max_latency: Option<u32>,
 }
 
 impl SaveFlags {
@@ -114,26 +118,50 @@ impl LookupFlags {
         let (pattern, rest) = cut_pattern(text);
         let mut ignore_case = false;
         for word in words(&rest) {
-            match word.split_once('=').map_or(word, |(name, _)| name).trim() {
+            let (name, value) = word.split_once('=').unwrap_or((word, ""));
+            match name.trim() {
                 "method-filtering" => f.method_filtering = true,
                 "no-branches" => f.no_branches = true,
                 "branch" => f.of_branches = true,
                 "to-branches-only" => f.branches_only = true,
                 "case-insensitive" => ignore_case = true,
-                // Expressions are extended ones anyway; without cluster and pings there is one answer to the others.
-                "extended-regexp" | "global" | "sort-by-latency" | "max-ping-latency" => {}
-                letters if letters.chars().all(|c| "mbrBigye".contains(c)) => {
-                    f.method_filtering |= letters.contains('m');
-                    f.no_branches |= letters.contains('b');
-                    f.of_branches |= letters.contains('r');
-                    f.branches_only |= letters.contains('B');
-                    ignore_case |= letters.contains('i');
-                }
-                other => tracing::warn!("lookup(): flag \"{other}\" is not known"),
+                "sort-by-latency" => f.by_latency = true,
+                "max-ping-latency" => f.max_latency = latency(value, word),
+                // Expressions are extended ones anyway, and without a cluster all contacts are here.
+                "extended-regexp" | "global" => {}
+                letters => ignore_case |= f.letters(letters),
             }
         }
         f.user_agent = pattern.map(|p| (p, ignore_case));
         f
+    }
+
+    /// Letters of older releases; whether `i` is among them.
+    fn letters(&mut self, word: &str) -> bool {
+        let mut ignore_case = false;
+        let mut rest = word;
+        while let Some(letter) = rest.chars().next() {
+            rest = &rest[letter.len_utf8()..];
+            match letter {
+                'm' => self.method_filtering = true,
+                'b' => self.no_branches = true,
+                'r' => self.of_branches = true,
+                'B' => self.branches_only = true,
+                'i' => ignore_case = true,
+                'Y' => self.by_latency = true,
+                'y' => {
+                    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+                    self.max_latency = latency(&rest[..end], word);
+                    rest = &rest[end..];
+                }
+                'g' | 'e' => {}
+                _ => {
+                    tracing::warn!("lookup(): flag \"{word}\" is not known");
+                    break;
+                }
+            }
+        }
+        ignore_case
     }
 }
 
@@ -148,6 +176,14 @@ fn cut_pattern(text: &str) -> (Option<String>, String) {
         }
     }
     (None, text.to_owned())
+}
+
+fn latency(value: &str, word: &str) -> Option<u32> {
+    let number = value.trim().parse().ok();
+    if number.is_none() {
+        tracing::warn!("lookup(): \"{word}\" needs a number of microseconds");
+    }
+    number
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
@@ -169,6 +205,10 @@ mod tests {
         assert_eq!(SaveFlags::parse("M1E7200").max_expires, Some(7200));
         assert!(LookupFlags::parse("method-filtering,no-branches").no_branches);
         assert!(LookupFlags::parse("m").method_filtering);
+        for text in ["max-ping-latency=500, sort-by-latency", "y500,Y"] {
+            let f = LookupFlags::parse(text);
+            assert!(f.by_latency && f.max_latency == Some(500), "{text}");
+        }
         for text in ["mu/^Acme (A|B),1/i", "method-filtering,ua-filtering=/^Acme (A|B),1/,case-insensitive"] {
             let f = LookupFlags::parse(text);
             assert!(f.method_filtering && !f.no_branches);

@@ -7,13 +7,14 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use switchroom_calls::core::send::parse_ip;
 use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, TRUE, wait};
+use switchroom_kernel::ports::store::StoreError;
 use switchroom_wire::sip::Uri;
 
 use super::lookup::push_attr;
 use super::{Registrar, aor};
 use crate::usrloc::contact::{Contact, Field};
-use crate::usrloc::table::Table;
-use crate::usrloc::{Location, api};
+use crate::usrloc::table::{Contacts, Table};
+use crate::usrloc::{Location, api, shared};
 
 fn table(ctx: &Ctx, name: &str) -> Option<Arc<Table>> {
     api::find(ctx.shard.kernel.state::<Location>(), name)
@@ -33,10 +34,18 @@ fn key(ctx: &Ctx, uri: Option<&[u8]>) -> Option<Vec<u8>> {
     aor(ctx, &own).ok()
 }
 
-fn any(ctx: &Ctx, name: &str, key: &[u8], fits: impl Fn(&Contact) -> bool) -> bool {
+/// Whether a contact of `key` fits.
+fn any(ctx: &mut Ctx, name: &str, key: &[u8], fits: impl Fn(&Contact) -> bool + 'static) -> Flow {
     let now = ctx.shard.kernel.unix();
-    let Some(table) = table(ctx, name) else { return false };
-    table.read(key, |r| r.is_some_and(|r| r.contacts.iter().any(|c| c.is_live(now) && fits(c))))
+    let Some(table) = table(ctx, name) else { return FALSE };
+    let select = move |list: &[Contact]| list.iter().any(|c| c.is_live(now) && fits(c));
+    shared::read(ctx, &table, key, select, |_, found| match found {
+        Ok(found) => truth(found),
+        Err(e) => {
+            tracing::error!("registrations could not be read: {e}");
+            FALSE
+        }
+    })
 }
 
 fn truth(yes: bool) -> Flow {
@@ -46,19 +55,28 @@ fn truth(yes: bool) -> Flow {
 /// `is_registered(table[, aor])`: the attributes of the contacts come into `attr_avp`.
 pub(super) fn is_registered(c: &mut Call<'_>) -> Flow {
     let Some(key) = key(c.ctx, c.args.str(1).map(|b| &b[..])) else { return FALSE };
-    let Some(table) = table(c.ctx, &c.text(0)) else { return FALSE };
-    let shard = c.ctx.shard.clone();
-    let now = shard.kernel.unix();
-    let attrs: SmallVec<[Bytes; 2]> = table.read(&key, |r| {
-        let live = r.map_or(&[][..], |r| &r.contacts[..]).iter().filter(|c| c.is_live(now));
-        live.map(|c| Bytes::copy_from_slice(c.text(Field::Attr))).collect()
-    });
-    if let Some(var) = &shard.kernel.state::<Registrar>().attr_avp {
-        for attr in attrs.iter().rev().filter(|a| !a.is_empty()) {
-            push_attr(c.ctx, var, attr);
+    let name = c.text(0);
+    let now = c.ctx.shard.kernel.unix();
+    let Some(table) = table(c.ctx, &name) else { return FALSE };
+    let select = move |list: &[Contact]| -> SmallVec<[Bytes; 2]> {
+        list.iter().filter(|c| c.is_live(now)).map(|c| Bytes::copy_from_slice(c.text(Field::Attr))).collect()
+    };
+    shared::read(c.ctx, &table, &key, select, |ctx, attrs| {
+        let attrs = match attrs {
+            Ok(attrs) => attrs,
+            Err(e) => {
+                tracing::error!("registrations could not be read: {e}");
+                return FALSE;
+            }
+        };
+        let shard = ctx.shard.clone();
+        if let Some(var) = &shard.kernel.state::<Registrar>().attr_avp {
+            for attr in attrs.iter().rev().filter(|a| !a.is_empty()) {
+                push_attr(ctx, var, attr);
+            }
         }
-    }
-    truth(!attrs.is_empty())
+        truth(!attrs.is_empty())
+    })
 }
 
 /// `is_contact_registered(table[, aor[, contact[, callid]]])`
@@ -73,11 +91,12 @@ pub(super) fn is_contact_registered(c: &mut Call<'_>) -> Flow {
             msg.contacts().flatten().next().map(|n| n.uri.to_vec())
         }
     };
-    let fits = |x: &Contact| {
+    let fits = move |x: &Contact| {
         contact.as_ref().is_none_or(|uri| x.uri() == &uri[..])
             && call_id.as_ref().is_none_or(|id| x.text(Field::CallId) == &id[..])
     };
-    truth(any(c.ctx, &c.text(0), &key, fits))
+    let name = c.text(0);
+    any(c.ctx, &name, &key, fits)
 }
 
 /// Address a contact is reached at: that of `received`, else that of its URI.
@@ -102,10 +121,11 @@ pub(super) fn is_ip_registered(c: &mut Call<'_>) -> Flow {
         }
     }
     let port = c.var(3).and_then(|v| c.ctx.get_var(&v).to_int());
-    let fits = |x: &Contact| {
+    let fits = move |x: &Contact| {
         address(x).is_some_and(|(ip, p)| ips.contains(&ip) && port.is_none_or(|want| want == i64::from(p)))
     };
-    truth(any(c.ctx, &c.text(0), &key, fits))
+    let name = c.text(0);
+    any(c.ctx, &name, &key, fits)
 }
 
 /// `remove(table, aor[, contact[, next_hop[, instance[, domain]]]])`
@@ -125,7 +145,7 @@ pub(super) fn remove(c: &mut Call<'_>) -> Flow {
                 ip.is_some() && address(x).map(|a| a.0) == ip
             })
     };
-    take_out(c.ctx, vec![(table, key)], fits)
+    take_out(c.ctx, table, vec![key], fits)
 }
 
 /// `remove_ip_port(ip, port, table[, aor])`
@@ -133,52 +153,81 @@ pub(super) fn remove_ip_port(c: &mut Call<'_>) -> Flow {
     let Some(ip) = c.str(0).and_then(|t| parse_ip(t)) else { return FALSE };
     let port = c.int(1).unwrap_or(0);
     let Some(table) = table(c.ctx, &c.text(2)) else { return FALSE };
-    let keys = match c.args.str(3) {
-        Some(uri) => key(c.ctx, Some(uri)).into_iter().collect::<Vec<_>>(),
-        None => {
-            let mut keys = Vec::new();
-            table.retain(|aor, _| {
-                keys.push(aor.to_vec());
-                true
-            });
-            keys
-        }
-    };
     let fits =
         move |x: &Contact| address(x).is_some_and(|(i, p)| i == ip && (port == 0 || port == i64::from(p)));
-    take_out(c.ctx, keys.into_iter().map(|k| (table.clone(), k)).collect(), fits)
+    if let Some(uri) = c.args.str(3) {
+        return match key(c.ctx, Some(uri)) {
+            Some(key) => take_out(c.ctx, table, vec![key], fits),
+            None => FALSE,
+        };
+    }
+    let kernel = c.ctx.shard.kernel.clone();
+    if let Some(keys) = shared::aors_at(&kernel, &table, &ip.to_string()) {
+        return wait(keys, move |ctx, keys| match keys {
+            Ok(keys) => take_out(ctx, table, keys, fits),
+            Err(e) => {
+                tracing::error!("remove_ip_port(): {e}");
+                FALSE
+            }
+        });
+    }
+    let mut keys = Vec::new();
+    table.retain(|aor, record| {
+        if record.contacts.iter().any(fits) {
+            keys.push(aor.to_vec());
+        }
+        true
+    });
+    take_out(c.ctx, table, keys, fits)
 }
 
-fn take_out(ctx: &mut Ctx, places: Vec<(Arc<Table>, Vec<u8>)>, fits: impl Fn(&Contact) -> bool) -> Flow {
+/// Remove what fits from these addresses of record. In memory it goes at once; the script waits for the database.
+fn take_out(
+    ctx: &mut Ctx,
+    table: Arc<Table>,
+    keys: Vec<Vec<u8>>,
+    fits: impl Fn(&Contact) -> bool + 'static,
+) -> Flow {
     let shard = ctx.shard.clone();
-    let mut queries = Vec::new();
-    let mut removed = 0;
-    for (table, key) in places {
-        let has = table.read(&key, |r| r.is_some_and(|r| r.contacts.iter().any(&fits)));
-        if !has {
-            continue;
+    let kernel = shard.kernel.clone();
+    if kernel.state::<Location>().is_shared() {
+        let work = async move {
+            let mut removed = 0;
+            for key in keys {
+                removed += shared::change_now(&kernel, &table, &key, |list| take(list, &fits)).await?;
+            }
+            Ok(removed)
+        };
+        return wait(work, |_, done| removed(done));
+    }
+    let (mut queries, mut count) = (Vec::new(), 0);
+    for key in keys {
+        if table.read(&key, |r| r.is_some_and(|r| r.contacts.iter().any(&fits))) {
+            let changed = api::change(&kernel, Some(shard.worker), &table, &key, |list| take(list, &fits));
+            count += changed.value;
+            queries.extend(changed.queries);
         }
-        let changed = api::change(&shard.kernel, Some(shard.worker), &table, &key, |contacts| {
-            let before = contacts.len();
-            contacts.retain(|c| !fits(c));
-            before - contacts.len()
-        });
-        removed += changed.value;
-        queries.extend(changed.queries);
     }
-    if removed == 0 {
-        return FALSE;
+    if count == 0 || queries.is_empty() {
+        return removed(Ok(count));
     }
-    if queries.is_empty() {
-        return TRUE;
-    }
-    wait(api::write(&shard.kernel, queries), |_, written| match written {
-        Ok(()) => TRUE,
+    wait(api::write(&kernel, queries), move |_, written| removed(written.map(|()| count)))
+}
+
+fn take(list: &mut Contacts, fits: &impl Fn(&Contact) -> bool) -> usize {
+    let before = list.len();
+    list.retain(|c| !fits(c));
+    before - list.len()
+}
+
+fn removed(done: Result<usize, StoreError>) -> Flow {
+    match done {
+        Ok(count) => truth(count > 0),
         Err(e) => {
             tracing::error!("removed contacts could not be deleted from the database: {e}");
             FALSE
         }
-    })
+    }
 }
 
 /// `add_sock_hdr("X-Socket")`

@@ -1,40 +1,26 @@
 //! `save()`: a REGISTER changes the bindings of its address of record, or asks for them (RFC 3261 §10.3).
 
+use std::rc::Rc;
+use std::sync::Arc;
+
 use bytes::Bytes;
-use switchroom_calls::signaling;
-use switchroom_calls::sl::Refused;
 use switchroom_calls::tm::api as tm;
+use switchroom_kernel::Kernel;
 use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, TRUE, wait};
+use switchroom_kernel::ports::net::SocketId;
+use switchroom_kernel::ports::store::StoreError;
 use switchroom_script::Value;
 use switchroom_script::vm::VarAccess;
 use switchroom_wire::sip::{HeaderId, Message, NameAddr, Uri, scan, uri_eq};
 
+use super::answer::{Refusal, Shown, accept, print_contacts, refuse};
 use super::flags::{PathMode, SaveFlags};
-use super::gruu::Gruu;
 use super::pn::{self, Kind, NotSupported, Push};
 use super::{Registrar, aor};
+use crate::usrloc::api::Changed;
 use crate::usrloc::contact::{Contact, Field, PUSH, Texts};
-use crate::usrloc::table::{Contacts, order};
-use crate::usrloc::{Location, api};
-
-/// Why a REGISTER is refused: code, what is wrong with it, further headers.
-struct Refusal(u16, &'static str, Vec<u8>);
-
-impl Refusal {
-    fn new(code: u16, why: &'static str) -> Refusal {
-        Refusal(code, why, Vec::new())
-    }
-
-    fn reason(&self) -> &'static str {
-        match self.0 {
-            400 => "Bad Request",
-            420 => "Bad Extension",
-            503 => "Service Unavailable",
-            555 => "Push Notification Service Not Supported",
-            _ => "Server Internal Error",
-        }
-    }
-}
+use crate::usrloc::table::{Contacts, Table, order};
+use crate::usrloc::{Location, api, shared};
 
 /// One Contact of the REGISTER.
 struct Wanted {
@@ -75,162 +61,236 @@ pub(super) fn save(c: &mut Call<'_>) -> Flow {
     let table = c.text(0);
     let own_aor = c.str(2).cloned();
     let ctx = &mut *c.ctx;
-    let outcome = process(ctx, &table, &flags, own_aor);
-    let shard = ctx.shard.clone();
-    let registrar = shard.kernel.state::<Registrar>();
-    match outcome {
-        Ok((queries, contacts)) if queries.is_empty() || flags.memory_only => {
-            accept(ctx, &flags, &contacts);
-            TRUE
-        }
-        Ok((queries, contacts)) => {
-            // The 200 leaves when the database has it, so a crash loses nothing that was acknowledged.
-            wait(api::write(&shard.kernel, queries), move |ctx, written| match written {
-                Ok(()) => {
-                    accept(ctx, &flags, &contacts);
+    let job = match Job::new(ctx, &flags, own_aor) {
+        Ok(job) => job,
+        Err(refusal) => return refused(ctx, &flags, &refusal),
+    };
+    let table = api::table(ctx.shard.kernel.state::<Location>(), &table);
+    let key = job.key.clone();
+    if matches!(job.request, Request::Fetch) {
+        return shared::read(
+            ctx,
+            &table,
+            &key,
+            move |list| job.show(list),
+            move |ctx, list| match list {
+                Ok(list) => {
+                    accept(ctx, &flags, &list);
                     TRUE
                 }
-                Err(e) => {
-                    tracing::error!("a registration could not be written: {e}");
-                    refuse(ctx, &flags, &Refusal::new(500, "The database did not take it"));
-                    FALSE
-                }
-            })
-        }
-        Err(refusal) => {
-            shard.count(registrar.rejected, 1);
-            refuse(ctx, &flags, &refusal);
-            FALSE
-        }
+                Err(e) => broken(ctx, &flags, &e),
+            },
+        );
     }
+    let place = table.clone();
+    let work = move |contacts: &mut Contacts| job.apply(contacts);
+    shared::change(ctx, &table, &key.clone(), work, move |ctx, changed| match changed {
+        Ok(changed) => saved(ctx, flags, &place, &key, changed),
+        Err(e) => broken(ctx, &flags, &e),
+    })
 }
 
-type Outcome = Result<(Vec<switchroom_kernel::ports::store::Query>, Vec<u8>), Refusal>;
-
-fn process(ctx: &mut Ctx, table: &str, flags: &SaveFlags, own_aor: Option<Bytes>) -> Outcome {
+/// The bindings have changed, or not.
+fn saved(
+    ctx: &mut Ctx,
+    flags: SaveFlags,
+    table: &Arc<Table>,
+    key: &[u8],
+    changed: Changed<Result<Saved, Refusal>>,
+) -> Flow {
     let shard = ctx.shard.clone();
-    let kernel = &shard.kernel;
-    let registrar = kernel.state::<Registrar>();
-    let location = kernel.state::<Location>();
-    let msg = ctx.request().cloned().ok_or_else(|| Refusal::new(500, "There is no request"))?;
-    let key = match own_aor {
-        Some(uri) => aor(ctx, &uri),
-        None => match msg.to() {
-            Ok(to) => aor(ctx, to.uri),
-            Err(_) => Err("To cannot be read"),
-        },
+    let location = shard.kernel.state::<Location>();
+    let saved = match changed.value {
+        Ok(saved) => saved,
+        Err(refusal) => return refused(ctx, &flags, &refusal),
     };
-    let key = key.map_err(|e| {
-        tracing::info!("REGISTER refused: {e}");
-        Refusal::new(400, "The address of record cannot be read")
-    })?;
-    let upstream = if registrar.push.is_some() { pn::announced(&msg) } else { Vec::new() };
-    let mut request = read_contacts(&msg, registrar, flags, &upstream)?;
-    if let Request::Update(list) = &mut request {
-        take_granted(ctx, registrar, list);
-        keep_connection(ctx, registrar, list);
+    for (id, expires) in saved.devices {
+        location.sleepers.note(id, table, key, expires);
     }
-    let common = read_common(ctx, &msg, flags)?;
-    let table = api::table(location, table);
-    let now = kernel.unix();
-    let came_in = tm::request_received(ctx).socket;
-    let socket = match flags.socket_header {
-        true => super::query::socket_from_header(ctx).unwrap_or(came_in),
-        false => came_in,
-    };
-    let (cflags, worker) = (ctx.target.flags, ctx.shard.worker);
-    let mode = flags.matching_mode.unwrap_or(location.matching_mode);
-    // Unless the script says how to match, a device is known by its push parameters alone.
-    let by_device = registrar.push.as_ref().filter(|_| flags.matching_mode.is_none());
-    let mut announcement = Vec::new();
-    let mut devices: Vec<(u64, u64)> = Vec::new();
-    let to = msg.to().map(|t| t.uri).unwrap_or_default();
-    let gruu = registrar.gruu.as_ref().filter(|_| supports(&msg, b"gruu"));
-    let address = if gruu.is_some() { gruu_address(to) } else { Vec::new() };
-    let shown = Shown { received_param: &registrar.received_param, aor: &address, gruu };
-    if matches!(request, Request::Fetch) {
-        let list = table.read(&key, |r| match r {
-            Some(r) => print_contacts(&r.contacts, now, &shown),
-            None => Vec::new(),
-        });
-        return Ok((Vec::new(), list));
+    if changed.queries.is_empty() || (flags.memory_only && !location.is_shared()) {
+        accept(ctx, &flags, &saved.list);
+        return TRUE;
     }
-    let max = flags.max_contacts.unwrap_or(registrar.max_contacts);
-    let changed = api::change(kernel, Some(worker), &table, &key, |contacts| {
-        match &request {
+    // The 200 leaves when the database has it, so a crash loses nothing that was acknowledged.
+    wait(api::write(&shard.kernel, changed.queries), move |ctx, written| match written {
+        Ok(()) => {
+            accept(ctx, &flags, &saved.list);
+            TRUE
+        }
+        Err(e) => broken(ctx, &flags, &e),
+    })
+}
+
+fn broken(ctx: &mut Ctx, flags: &SaveFlags, error: &StoreError) -> Flow {
+    tracing::error!("a registration could not be read or written: {error}");
+    refuse(ctx, flags, &Refusal::new(500, "The database did not take it"));
+    FALSE
+}
+
+fn refused(ctx: &mut Ctx, flags: &SaveFlags, refusal: &Refusal) -> Flow {
+    let shard = ctx.shard.clone();
+    shard.count(shard.kernel.state::<Registrar>().rejected, 1);
+    refuse(ctx, flags, refusal);
+    FALSE
+}
+
+/// A REGISTER, read and ready to change bindings.
+struct Job {
+    kernel: Arc<Kernel>,
+    msg: Rc<Message>,
+    /// Address of record.
+    key: Vec<u8>,
+    request: Request,
+    common: Common,
+    upstream: Vec<String>,
+    socket: SocketId,
+    cflags: u32,
+    now: u64,
+    max: usize,
+    force: bool,
+    only_request_contacts: bool,
+    mode: i64,
+    /// A device is known by its push parameters alone.
+    by_device: bool,
+}
+
+/// What came of it.
+#[derive(Default)]
+struct Saved {
+    /// Headers of the answer.
+    list: Vec<u8>,
+    /// Push contacts: key and expiry.
+    devices: Vec<(u64, u64)>,
+}
+
+impl Job {
+    fn new(ctx: &mut Ctx, flags: &SaveFlags, own_aor: Option<Bytes>) -> Result<Job, Refusal> {
+        let shard = ctx.shard.clone();
+        let kernel = &shard.kernel;
+        let registrar = kernel.state::<Registrar>();
+        let location = kernel.state::<Location>();
+        let msg = ctx.request().cloned().ok_or_else(|| Refusal::new(500, "There is no request"))?;
+        let key = match own_aor {
+            Some(uri) => aor(ctx, &uri),
+            None => match msg.to() {
+                Ok(to) => aor(ctx, to.uri),
+                Err(_) => Err("To cannot be read"),
+            },
+        };
+        let key = key.map_err(|e| {
+            tracing::info!("REGISTER refused: {e}");
+            Refusal::new(400, "The address of record cannot be read")
+        })?;
+        let upstream = if registrar.push.is_some() { pn::announced(&msg) } else { Vec::new() };
+        let mut request = read_contacts(&msg, registrar, flags, &upstream)?;
+        if let Request::Update(list) = &mut request {
+            take_granted(ctx, registrar, list);
+            keep_connection(ctx, registrar, list);
+        }
+        let common = read_common(ctx, &msg, flags)?;
+        let came_in = tm::request_received(ctx).socket;
+        let socket = match flags.socket_header {
+            true => super::query::socket_from_header(ctx).unwrap_or(came_in),
+            false => came_in,
+        };
+        Ok(Job {
+            key,
+            request,
+            common,
+            upstream,
+            socket,
+            cflags: ctx.target.flags,
+            now: kernel.unix(),
+            max: flags.max_contacts.unwrap_or(registrar.max_contacts),
+            force: flags.force,
+            only_request_contacts: flags.only_request_contacts,
+            mode: flags.matching_mode.unwrap_or(location.matching_mode),
+            // Unless the script says how to match.
+            by_device: flags.matching_mode.is_none(),
+            kernel: kernel.clone(),
+            msg,
+        })
+    }
+
+    /// Contact headers for these bindings.
+    fn show(&self, contacts: &[Contact]) -> Vec<u8> {
+        let registrar = self.kernel.state::<Registrar>();
+        let gruu = registrar.gruu.as_ref().filter(|_| supports(&self.msg, b"gruu"));
+        let to = self.msg.to().map(|t| t.uri).unwrap_or_default();
+        let address = if gruu.is_some() { gruu_address(to) } else { Vec::new() };
+        let shown = Shown { received_param: &registrar.received_param, aor: &address, gruu };
+        print_contacts(contacts, self.now, &shown)
+    }
+
+    /// Change the bindings.
+    fn apply(&self, contacts: &mut Contacts) -> Result<Saved, Refusal> {
+        let registrar = self.kernel.state::<Registrar>();
+        let location = self.kernel.state::<Location>();
+        let by_device = registrar.push.as_ref().filter(|_| self.by_device);
+        let (common, now) = (&self.common, self.now);
+        let mut saved = Saved::default();
+        let mut announcement = Vec::new();
+        match &self.request {
             Request::Fetch => {}
             Request::RemoveAll => {
-                check_order(contacts.iter(), &common, now, location, registrar)?;
+                check_order(contacts.iter(), common, now, location, registrar)?;
                 contacts.clear();
             }
             Request::Update(list) => {
                 for wanted in list {
-                    let found = position(contacts, wanted, &common, mode, by_device);
-                    if let Some(at) = found {
-                        let in_order =
-                            check_order(std::iter::once(&contacts[at]), &common, now, location, registrar)?;
-                        if !in_order {
-                            continue;
-                        }
+                    let found = position(contacts, wanted, common, self.mode, by_device);
+                    if let Some(at) = found
+                        && !check_order(std::iter::once(&contacts[at]), common, now, location, registrar)?
+                    {
+                        continue;
                     }
-                    match (found, wanted.expires) {
+                    let at = match (found, wanted.expires) {
                         (Some(at), 0) => {
                             contacts.remove(at);
+                            continue;
                         }
-                        (None, 0) => {}
-                        (Some(at), expires) => {
-                            let c = &mut contacts[at];
-                            c.set_texts(&texts(wanted, &common));
-                            fill(c, wanted, &common, now, expires);
-                            c.socket = Some(socket);
-                            c.cflags = cflags;
-                            c.touch();
-                            note_device(&mut devices, c);
-                            announce(registrar, &mut announcement, wanted, c.id, &upstream);
+                        (None, 0) => continue,
+                        (Some(at), _) => {
+                            contacts[at].set_texts(&texts(wanted, common));
+                            at
                         }
-                        (None, expires) => {
+                        (None, _) => {
                             let live = contacts.iter().filter(|c| c.is_live(now)).count();
-                            if max > 0 && live >= max {
-                                if !flags.force {
+                            if self.max > 0 && live >= self.max {
+                                if !self.force {
                                     return Err(Refusal::new(503, "Too many registered contacts"));
                                 }
                                 remove_oldest(contacts);
                             }
-                            let mut c = Contact::new(&texts(wanted, &common));
+                            let mut c = Contact::new(&texts(wanted, common));
                             c.id = api::new_id(location);
-                            fill(&mut c, wanted, &common, now, expires);
-                            c.socket = Some(socket);
-                            c.cflags = cflags;
-                            note_device(&mut devices, &c);
-                            announce(registrar, &mut announcement, wanted, c.id, &upstream);
                             contacts.push(c);
+                            contacts.len() - 1
                         }
+                    };
+                    let c = &mut contacts[at];
+                    fill(c, wanted, common, now, wanted.expires);
+                    c.socket = Some(self.socket);
+                    c.cflags = self.cflags;
+                    c.touch();
+                    if c.flags & PUSH != 0 {
+                        saved.devices.push((c.id, c.expires));
                     }
+                    announce(registrar, &mut announcement, wanted, c.id, &self.upstream);
                 }
             }
         }
         order(contacts, location.newest_first);
-        let list: Vec<u8> = match flags.only_request_contacts {
-            true => {
-                let Request::Update(list) = &request else { return Ok(Vec::new()) };
+        saved.list = match (self.only_request_contacts, &self.request) {
+            (true, Request::Update(list)) => {
                 let mine = contacts.iter().filter(|c| list.iter().any(|w| w.uri[..] == *c.uri()));
-                print_contacts(&mine.cloned().collect(), now, &shown)
+                self.show(&mine.cloned().collect::<Contacts>())
             }
-            false => print_contacts(contacts, now, &shown),
+            (true, _) => Vec::new(),
+            (false, _) => self.show(contacts),
         };
-        Ok(list)
-    });
-    let mut list = changed.value?;
-    list.extend_from_slice(&announcement);
-    for (id, expires) in devices {
-        location.sleepers.note(id, &table, &key, expires);
-    }
-    Ok((changed.queries, list))
-}
-
-fn note_device(devices: &mut Vec<(u64, u64)>, c: &Contact) {
-    if c.flags & PUSH != 0 {
-        devices.push((c.id, c.expires));
+        saved.list.extend_from_slice(&announcement);
+        Ok(saved)
     }
 }
 
@@ -320,6 +380,8 @@ fn fill(c: &mut Contact, wanted: &Wanted, common: &Common, now: u64, expires: u6
     c.cseq = common.cseq;
     c.methods = common.methods;
     c.q = wanted.q;
+    // Whoever registers is there, whatever became of pings.
+    c.unanswered = 0;
     c.flags = match wanted.push {
         Kind::Device(_) => c.flags | PUSH,
         _ => c.flags & !PUSH,
@@ -468,7 +530,7 @@ fn gruu_address(uri: &[u8]) -> Vec<u8> {
 }
 
 /// Whether Supported lists this option.
-fn supports(msg: &Message, option: &[u8]) -> bool {
+pub(super) fn supports(msg: &Message, option: &[u8]) -> bool {
     let mut options = msg.headers_of(HeaderId::Supported).flat_map(|h| scan::commas(h.value));
     options.any(|o| o.eq_ignore_ascii_case(option))
 }
@@ -550,97 +612,5 @@ fn keep_connection(ctx: &Ctx, registrar: &Registrar, list: &[Wanted]) {
         (tm::request_received(ctx).conn, list.iter().map(|w| w.expires).max())
     {
         ctx.shard.net.keep(conn, std::time::Duration::from_secs(longest.min(30 * 86_400) + SPARE));
-    }
-}
-
-// Answering -----------------------------------------------------------------------------------------------------------
-
-/// What else a Contact line of an answer shows.
-struct Shown<'a> {
-    /// Name of the parameter with the address the phone was seen at.
-    received_param: &'a str,
-    /// `user@domain`.
-    aor: &'a [u8],
-    /// Set when the phone understands GRUUs.
-    gruu: Option<&'a Gruu>,
-}
-
-/// `Contact: <uri>;q=0.5;expires=60;received="sip:..."`, all bindings in one line; empty without any.
-fn print_contacts(contacts: &Contacts, now: u64, shown: &Shown<'_>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(contacts.len() * 128);
-    for c in contacts.iter().filter(|c| c.is_live(now)) {
-        out.extend_from_slice(if out.is_empty() { b"Contact: <" } else { b", <" });
-        out.extend_from_slice(c.uri());
-        out.push(b'>');
-        if c.q > 0 {
-            out.extend_from_slice(b";q=");
-            out.extend_from_slice(switchroom_calls::core::branches::print_q(i32::from(c.q)).as_bytes());
-        }
-        out.extend_from_slice(b";expires=");
-        let left = if c.expires == 0 { 0 } else { c.expires - now };
-        out.extend_from_slice(itoa::Buffer::new().format(left).as_bytes());
-        let received = c.text(Field::Received);
-        if !received.is_empty() {
-            out.push(b';');
-            out.extend_from_slice(shown.received_param.as_bytes());
-            out.extend_from_slice(b"=\"");
-            out.extend_from_slice(received);
-            out.push(b'"');
-        }
-        let instance = c.text(Field::Instance);
-        if !instance.is_empty() {
-            out.extend_from_slice(b";+sip.instance=");
-            if instance.first() == Some(&b'"') {
-                out.extend_from_slice(instance);
-            } else {
-                out.push(b'"');
-                out.extend_from_slice(instance);
-                out.push(b'"');
-            }
-            if let Some(gruu) = shown.gruu {
-                gruu.print(shown.aor, c, &mut out);
-            }
-        }
-    }
-    if !out.is_empty() {
-        out.extend_from_slice(b"\r\n");
-    }
-    out
-}
-
-fn accept(ctx: &mut Ctx, flags: &SaveFlags, contacts: &[u8]) {
-    let shard = ctx.shard.clone();
-    shard.count(shard.kernel.state::<Registrar>().accepted, 1);
-    if flags.no_reply {
-        return;
-    }
-    let mut headers = contacts.to_vec();
-    if let Some(request) = ctx.request()
-        && matches!(flags.path, PathMode::Lazy | PathMode::Strict)
-        && supports(request, b"path")
-    {
-        for h in request.headers_of(HeaderId::Path) {
-            headers.extend_from_slice(h.line);
-        }
-    }
-    signaling::reply(ctx, 200, b"OK", &headers, None);
-}
-
-fn refuse(ctx: &mut Ctx, flags: &SaveFlags, refusal: &Refusal) {
-    if flags.no_reply {
-        return;
-    }
-    let mut headers = refusal.2.clone();
-    headers.extend_from_slice(b"P-Registrar-Error: ");
-    headers.extend_from_slice(refusal.1.as_bytes());
-    headers.extend_from_slice(b"\r\n");
-    let retry_after = ctx.shard.kernel.state::<Registrar>().retry_after;
-    if retry_after > 0 && refusal.0 >= 500 {
-        headers.extend_from_slice(b"Retry-After: ");
-        headers.extend_from_slice(itoa::Buffer::new().format(retry_after).as_bytes());
-        headers.extend_from_slice(b"\r\n");
-    }
-    if signaling::reply(ctx, refusal.0, refusal.reason().as_bytes(), &headers, None) {
-        ctx.note_mut::<Refused>().0 = true;
     }
 }

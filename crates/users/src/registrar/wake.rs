@@ -23,7 +23,8 @@ use switchroom_wire::sip::{HeaderId, NameAddr, Uri, scan};
 use super::pn::{Push, parse_purr};
 use super::{Registrar, lookup};
 use crate::usrloc::contact::{Contact, PUSH};
-use crate::usrloc::{Location, api};
+use crate::usrloc::table::Table;
+use crate::usrloc::{Location, api, events, shared};
 
 /// So many requests may wait for phones at a time.
 const MAX_WAITING: usize = 200_000;
@@ -137,7 +138,7 @@ impl Waiting {
     }
 
     /// A device has registered.
-    fn registered(&self, kernel: &Arc<Kernel>, key: &[u8], table: &str, aor: &[u8]) {
+    fn registered(&self, kernel: &Arc<Kernel>, key: &[u8], contact: &Contact) {
         let now = kernel.drivers.clock.now();
         let found: Vec<Waiter> = {
             let mut inner = self.inner.lock();
@@ -150,24 +151,12 @@ impl Waiting {
             return;
         }
         kernel.stats.add_outside(self.counters.woken, found.len() as i64);
-        let registrar = kernel.state::<Registrar>();
-        let (Some(push), Some(table)) = (&registrar.push, api::find(kernel.state::<Location>(), table))
-        else {
-            return;
-        };
-        let contact = table.read(aor, |r| {
-            let list = r.map_or(&[][..], |r| &r.contacts[..]);
-            let is_it =
-                |c: &&Contact| Uri::parse(c.uri()).ok().and_then(|u| push.key(&u)).is_some_and(|k| k == key);
-            list.iter().find(is_it).cloned()
-        });
         for w in found {
-            let uri = contact.as_ref().map_or(&[][..], |c| c.uri());
-            note(kernel, None, &w.told[3], "registered", uri);
+            note(kernel, None, &w.told[3], "registered", contact.uri());
             match w.then {
                 Then::Resume(sender) => sender.send(()),
                 Then::Join { tx, .. } => {
-                    let Some(contact) = contact.clone() else { continue };
+                    let contact = contact.clone();
                     let posted = kernel.on_worker(w.worker, move |shard| join(shard, tx, &contact));
                     if !posted {
                         tracing::warn!("a phone cannot join its call: the worker's mailbox is full");
@@ -206,11 +195,10 @@ impl Subscriber for Ear {
     fn event(&self, event: &Arc<Event>, _: Option<usize>) {
         let Some(kernel) = self.0.upgrade() else { return };
         let Some(push) = &kernel.state::<Registrar>().push else { return };
-        let text = |i: usize| event.attrs.get(i).and_then(|(_, v)| v.to_bytes()).unwrap_or_default();
-        let (table, aor, uri) = (text(0), text(1), text(2));
-        let key = Uri::parse(&uri).ok().and_then(|u| push.key(&u));
+        let contact = events::told_contact(&kernel, event);
+        let key = Uri::parse(contact.uri()).ok().and_then(|u| push.key(&u));
         if let Some(key) = key {
-            kernel.state::<Waiting>().registered(&kernel, &key, &String::from_utf8_lossy(&table), &aor);
+            kernel.state::<Waiting>().registered(&kernel, &key, &contact);
         }
     }
     fn describe(&self) -> String {
@@ -308,19 +296,33 @@ pub(super) fn process_purr(c: &mut Call<'_>) -> Flow {
     let table = c.text(0);
     let ctx = &mut *c.ctx;
     let shard = ctx.shard.clone();
-    let Some(push) = &shard.kernel.state::<Registrar>().push else { return FALSE };
+    if shard.kernel.state::<Registrar>().push.is_none() {
+        return FALSE;
+    }
     let Some(id) = named_binding(ctx) else { return GO_ON };
     let location = shard.kernel.state::<Location>();
     let Some((place, aor)) = location.sleepers.find(id).filter(|(t, _)| t.name == table) else {
         return GO_ON;
     };
     let now = shard.kernel.unix();
-    let contact = place.read(&aor, |r| {
-        let list = r.map_or(&[][..], |r| &r.contacts[..]);
+    let select = move |list: &[Contact]| {
         list.iter().find(|c| c.id == id && c.flags & PUSH != 0 && c.is_live(now)).cloned()
-    });
-    let Some(contact) = contact else { return GO_ON };
-    if is_awake(push, &contact, now) {
+    };
+    shared::read(ctx, &place.clone(), &aor.clone(), select, move |ctx, found| match found {
+        Ok(Some(contact)) => wait_for(ctx, &place, &aor, contact),
+        Ok(None) => GO_ON,
+        Err(e) => {
+            tracing::error!("pn_process_purr(): {e}");
+            FALSE
+        }
+    })
+}
+
+/// A request inside a dialog waits for this contact, unless it is awake.
+fn wait_for(ctx: &mut Ctx, place: &Table, aor: &[u8], contact: Contact) -> Flow {
+    let shard = ctx.shard.clone();
+    let Some(push) = &shard.kernel.state::<Registrar>().push else { return FALSE };
+    if is_awake(push, &contact, shard.kernel.unix()) {
         return GO_ON;
     }
     let Some(key) = Uri::parse(contact.uri()).ok().and_then(|u| push.key(&u)) else { return GO_ON };
@@ -332,7 +334,7 @@ pub(super) fn process_purr(c: &mut Call<'_>) -> Flow {
         until: shard.now() + push.refresh_timeout,
         worker: shard.worker,
         then: Then::Resume(sender),
-        told: told(&table, &aor, &contact, request.call_id()),
+        told: told(&place.name, aor, &contact, request.call_id()),
     };
     if waiting.add(waiter).is_none() {
         shard.count(waiting.counters.refused, 1);
@@ -341,7 +343,7 @@ pub(super) fn process_purr(c: &mut Call<'_>) -> Flow {
     }
     shard.count(waiting.counters.asked, 1);
     let reason = reason("mid-", request.method_name());
-    api::ask_refresh(&shard.kernel, Some(shard.worker), &place, &aor, &contact, &reason, request.call_id());
+    api::ask_refresh(&shard.kernel, Some(shard.worker), place, aor, &contact, &reason, request.call_id());
     wait(receiver, |_, came| Flow::Value(if came.is_some() { 1 } else { -2 }))
 }
 

@@ -1,5 +1,6 @@
 //! What other modules may do with locations.
 
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -11,7 +12,7 @@ use switchroom_kernel::ports::store::{Query, SqlValue, StoreError};
 use super::contact::{Contact, Sync};
 use super::events::Change;
 use super::store;
-use super::table::{Contacts, Record, Table, order};
+use super::table::{Contacts, Table, order};
 use super::{Location, WriteMode};
 
 /// The table of that name; made when missing. Modules ask for theirs while they open, so that it is loaded at start.
@@ -50,9 +51,11 @@ pub fn tables(location: &Location) -> Vec<Arc<Table>> {
     location.tables.read().clone()
 }
 
-/// A fresh key for a contact.
+/// A fresh key for a contact. Other servers make keys for the same table in `sql-only`; there it is a random one.
 pub fn new_id(location: &Location) -> u64 {
-    location.next_id.fetch_add(1, Ordering::Relaxed) & (i64::MAX as u64)
+    let next = location.next_id.fetch_add(1, Ordering::Relaxed);
+    let id = if location.is_shared() { location.random.hash_one(next) } else { next };
+    id & (i64::MAX as u64)
 }
 
 /// What [`change`] gives back: the caller's value, and the statements that make the database follow (empty unless the
@@ -75,49 +78,82 @@ pub fn change<T>(
     aor: &[u8],
     work: impl FnOnce(&mut Contacts) -> T,
 ) -> Changed<T> {
+    table
+        .change(aor, |record| changing(kernel, table, aor, &mut record.contacts, work))
+        .tell(kernel, worker, table, aor)
+}
+
+/// What a change has led to, before it is told.
+pub(super) struct Done<T> {
+    changed: Changed<T>,
+    told: Vec<(Change, Contact)>,
+    came: bool,
+    went: bool,
+}
+
+/// The change itself, in the table or on contacts that were read from the database.
+pub(super) fn changing<T>(
+    kernel: &Kernel,
+    table: &Table,
+    aor: &[u8],
+    contacts: &mut Contacts,
+    work: impl FnOnce(&mut Contacts) -> T,
+) -> Done<T> {
     let location = kernel.state::<Location>();
     let heard = location.events.heard(kernel);
     let mut told: Vec<(Change, Contact)> = Vec::new();
-    let (value, queries, came, went) = table.change(aor, |record: &mut Record| {
-        let before: SmallVec<[u64; 4]> = record.contacts.iter().map(|c| c.id).collect();
-        let old = if heard { record.contacts.clone() } else { Contacts::new() };
-        let value = work(&mut record.contacts);
-        if record.contacts.len() > 1 {
-            order(&mut record.contacts, location.newest_first);
-        }
-        let mut queries = Vec::new();
-        for id in before.iter().filter(|id| !record.contacts.iter().any(|c| c.id == **id)) {
-            match location.write {
-                WriteMode::Through => queries.push(delete(location, table, *id)),
-                WriteMode::Back => location.deleted.lock().push((table.name.clone(), *id)),
-                WriteMode::None => {}
-            }
-            told.extend(old.iter().filter(|o| o.id == *id).map(|gone| (Change::Delete, gone.clone())));
-        }
-        for c in &mut record.contacts {
-            if !c.take_touched() {
-                continue;
-            }
-            if heard {
-                let what = if before.contains(&c.id) { Change::Update } else { Change::Insert };
-                told.push((what, c.clone()));
-            }
-            if location.write == WriteMode::Through {
-                queries.push(upsert(kernel, location, table, aor, c));
-                c.sync = Sync::Clean;
-            }
-        }
-        let came = before.is_empty() && !record.contacts.is_empty();
-        let went = !before.is_empty() && record.contacts.is_empty();
-        (value, queries, came, went)
-    });
-    for (what, contact) in &told {
-        location.events.contact(kernel, worker, *what, &table.name, aor, contact);
+    let before: SmallVec<[u64; 4]> = contacts.iter().map(|c| c.id).collect();
+    let old = if heard { contacts.clone() } else { Contacts::new() };
+    let value = work(contacts);
+    if contacts.len() > 1 {
+        order(contacts, location.newest_first);
     }
-    if came || went {
-        location.events.aor(kernel, worker, came, &table.name, aor);
+    let at_once = matches!(location.write, WriteMode::Through | WriteMode::Only);
+    let mut queries = Vec::new();
+    for id in before.iter().filter(|id| !contacts.iter().any(|c| c.id == **id)) {
+        match location.write {
+            WriteMode::Through | WriteMode::Only => queries.push(delete(location, table, *id)),
+            WriteMode::Back => location.deleted.lock().push((table.name.clone(), *id)),
+            WriteMode::None => {}
+        }
+        told.extend(old.iter().filter(|o| o.id == *id).map(|gone| (Change::Delete, gone.clone())));
     }
-    Changed { value, queries }
+    for c in contacts.iter_mut() {
+        if !c.take_touched() {
+            continue;
+        }
+        if heard {
+            let what = if before.contains(&c.id) { Change::Update } else { Change::Insert };
+            told.push((what, c.clone()));
+        }
+        if at_once {
+            queries.push(upsert(kernel, location, table, aor, c));
+            c.sync = Sync::Clean;
+        }
+    }
+    let came = before.is_empty() && !contacts.is_empty();
+    let went = !before.is_empty() && contacts.is_empty();
+    Done { changed: Changed { value, queries }, told, came, went }
+}
+
+impl<T> Done<T> {
+    /// Raise the events. No lock may be held.
+    pub(super) fn tell(
+        self,
+        kernel: &Kernel,
+        worker: Option<usize>,
+        table: &Table,
+        aor: &[u8],
+    ) -> Changed<T> {
+        let events = kernel.state::<Location>().events;
+        for (what, contact) in &self.told {
+            events.contact(kernel, worker, *what, &table.name, aor, contact);
+        }
+        if self.came || self.went {
+            events.aor(kernel, worker, self.came, &table.name, aor);
+        }
+        self.changed
+    }
 }
 
 /// Make the database follow. Completes when it is durable; at once when there is nothing to write.
@@ -217,7 +253,7 @@ pub fn sweep(kernel: &Arc<Kernel>) {
 pub async fn flush(kernel: &Arc<Kernel>) {
     let location = kernel.state::<Location>();
     let Some(db) = &location.store else { return };
-    if location.write == WriteMode::None {
+    if matches!(location.write, WriteMode::None | WriteMode::Only) {
         return;
     }
     let deleted = std::mem::take(&mut *location.deleted.lock());

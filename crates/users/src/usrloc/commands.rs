@@ -1,15 +1,17 @@
 //! Management commands: show, add and remove contacts.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Map, Value as Json, json};
 use switchroom_kernel::Kernel;
 use switchroom_kernel::module::{Command, CommandCall, CommandError, CommandResult};
 use switchroom_kernel::names::FlagKind;
+use switchroom_kernel::ports::store::StoreError;
 
 use super::contact::{Contact, Field, Sync, Texts};
 use super::table::Table;
-use super::{Location, api};
+use super::{Location, api, shared};
 
 /// The table.
 pub(super) static COMMANDS: &[Command] = &[
@@ -85,36 +87,35 @@ fn the_aor(call: &CommandCall) -> String {
     }
 }
 
-async fn apply(kernel: &Arc<Kernel>, queries: Vec<switchroom_kernel::ports::store::Query>) -> CommandResult {
-    api::write(kernel, queries).await.map_err(|e| CommandError::new(500, e.to_string()))?;
-    Ok(json!("OK"))
+fn failed(e: StoreError) -> CommandError {
+    CommandError::new(500, e.to_string())
 }
 
 async fn remove(call: CommandCall) -> CommandResult {
     let (table, aor) = (the_table(&call)?, the_aor(&call));
-    let done = api::change(&call.kernel, None, &table, aor.as_bytes(), |contacts| {
+    let done = shared::change_now(&call.kernel, &table, aor.as_bytes(), |contacts| {
         let any = !contacts.is_empty();
         contacts.clear();
         any
     });
-    if !done.value {
-        return Err(CommandError::new(404, "AOR not found"));
+    match done.await.map_err(failed)? {
+        true => Ok(json!("OK")),
+        false => Err(CommandError::new(404, "AOR not found")),
     }
-    apply(&call.kernel, done.queries).await
 }
 
 async fn remove_contact(call: CommandCall) -> CommandResult {
     let (table, aor) = (the_table(&call)?, the_aor(&call));
     let uri = call.text("contact").unwrap_or_default();
-    let done = api::change(&call.kernel, None, &table, aor.as_bytes(), |contacts| {
+    let done = shared::change_now(&call.kernel, &table, aor.as_bytes(), |contacts| {
         let before = contacts.len();
         contacts.retain(|c| c.uri() != uri.as_bytes());
         contacts.len() < before
     });
-    if !done.value {
-        return Err(CommandError::new(404, "Contact not found"));
+    match done.await.map_err(failed)? {
+        true => Ok(json!("OK")),
+        false => Err(CommandError::new(404, "Contact not found")),
     }
-    apply(&call.kernel, done.queries).await
 }
 
 async fn add(call: CommandCall) -> CommandResult {
@@ -134,7 +135,7 @@ async fn add(call: CommandCall) -> CommandResult {
     let id = api::new_id(location);
     let (flags, cflags) = (call.int("flags")?.unwrap_or(0), call.int("cflags")?.unwrap_or(0));
     let methods = call.int("methods")?.filter(|m| *m != 0).map_or(u32::MAX, |m| m as u32);
-    let done = api::change(&call.kernel, None, &table, aor.as_bytes(), |contacts| {
+    let done = shared::change_now(&call.kernel, &table, aor.as_bytes(), |contacts| {
         contacts.retain(|c| c.uri() != uri.as_bytes());
         let texts = Texts { uri: uri.as_bytes(), call_id: b"management", ..Texts::default() };
         let mut c = Contact::new(&texts);
@@ -147,7 +148,8 @@ async fn add(call: CommandCall) -> CommandResult {
         c.methods = methods;
         contacts.push(c);
     });
-    apply(&call.kernel, done.queries).await
+    done.await.map_err(failed)?;
+    Ok(json!("OK"))
 }
 
 fn contact_json(kernel: &Kernel, c: &Contact, now: u64) -> Json {
@@ -182,6 +184,9 @@ fn contact_json(kernel: &Kernel, c: &Contact, now: u64) -> Json {
         put("Socket", json!(s.name()));
     }
     put("Methods", json!(c.methods));
+    if c.latency > 0 {
+        put("Latency", json!(c.latency));
+    }
     let instance = c.string(Field::Instance);
     if !instance.is_empty() {
         put("SIP_instance", json!(instance));
@@ -192,33 +197,44 @@ fn contact_json(kernel: &Kernel, c: &Contact, now: u64) -> Json {
 async fn show(call: CommandCall) -> CommandResult {
     let (table, aor) = (the_table(&call)?, the_aor(&call));
     let now = call.kernel.unix();
-    let contacts = table.read(aor.as_bytes(), |record| {
-        let record = record?;
-        let live = record.contacts.iter().filter(|c| c.is_live(now));
-        Some(live.map(|c| contact_json(&call.kernel, c, now)).collect::<Vec<_>>())
-    });
-    match contacts {
-        Some(list) if !list.is_empty() => Ok(json!({"AOR": aor, "Contacts": list})),
-        _ => Err(CommandError::new(404, "AOR not found")),
+    let contacts = shared::contacts(&call.kernel, &table, aor.as_bytes()).await.map_err(failed)?;
+    let live = contacts.iter().filter(|c| c.is_live(now));
+    let list: Vec<Json> = live.map(|c| contact_json(&call.kernel, c, now)).collect();
+    match list.is_empty() {
+        false => Ok(json!({"AOR": aor, "Contacts": list})),
+        true => Err(CommandError::new(404, "AOR not found")),
     }
 }
 
 async fn dump(call: CommandCall) -> CommandResult {
     let brief = call.text("brief").is_some_and(|b| b != "0" && b != "false");
     let now = call.kernel.unix();
+    let shown = |aor: &[u8], contacts: &[Contact]| {
+        let name = String::from_utf8_lossy(aor);
+        match brief {
+            true => json!({"AOR": name}),
+            false => {
+                let list = contacts.iter().map(|c| contact_json(&call.kernel, c, now));
+                json!({"AOR": name, "Contacts": list.collect::<Vec<_>>()})
+            }
+        }
+    };
     let mut domains = Vec::new();
     for table in api::tables(call.kernel.state::<Location>()) {
         let mut aors = Vec::new();
-        table.retain(|aor, record| {
-            let name = String::from_utf8_lossy(aor);
-            if brief {
-                aors.push(json!({"AOR": name}));
-            } else {
-                let list = record.contacts.iter().map(|c| contact_json(&call.kernel, c, now));
-                aors.push(json!({"AOR": name, "Contacts": list.collect::<Vec<_>>()}));
+        match shared::all(&call.kernel, &table) {
+            Some(rows) => {
+                let mut by_aor: BTreeMap<Vec<u8>, Vec<Contact>> = BTreeMap::new();
+                for (aor, contact) in rows.await.map_err(failed)? {
+                    by_aor.entry(aor).or_default().push(contact);
+                }
+                aors.extend(by_aor.iter().map(|(aor, contacts)| shown(aor, contacts)));
             }
-            true
-        });
+            None => table.retain(|aor, record| {
+                aors.push(shown(aor, &record.contacts));
+                true
+            }),
+        }
         domains.push(json!({"name": table.name, "hash_size": table.parts(), "AORs": aors}));
     }
     Ok(json!({"Domains": domains}))
@@ -226,6 +242,9 @@ async fn dump(call: CommandCall) -> CommandResult {
 
 async fn sync(call: CommandCall) -> CommandResult {
     let table = the_table(&call)?;
+    if call.kernel.state::<Location>().is_shared() {
+        return Err(CommandError::new(400, "in sql-only the database has everything already"));
+    }
     let wanted = call.args.contains_key("aor").then(|| the_aor(&call));
     table.retain(|aor, record| {
         if wanted.as_ref().is_none_or(|w| w.as_bytes() == aor) {

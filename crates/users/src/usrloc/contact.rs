@@ -80,6 +80,10 @@ pub struct Contact {
     pub methods: u32,
     /// Quality in thousandths, -1 when not given.
     pub q: i16,
+    /// Time the last answered ping took, in microseconds; 0 before the first.
+    pub latency: u32,
+    /// Pings since the last one that was answered.
+    pub unanswered: u8,
     /// Socket the REGISTER came in on.
     pub socket: Option<SocketId>,
     /// State towards the database.
@@ -104,6 +108,8 @@ impl Contact {
             cflags: 0,
             methods: u32::MAX,
             q: -1,
+            latency: 0,
+            unanswered: 0,
             socket: None,
             sync: Sync::New,
             touched: true,

@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use switchroom_kernel::Kernel;
-use switchroom_kernel::events::EventId;
+use switchroom_kernel::events::{Event, EventId};
 use switchroom_kernel::module::EventDecl;
 use switchroom_script::Value;
 
-use super::contact::{Contact, Field};
+use super::contact::{Contact, Field, Texts};
 
 const CONTACT: &[&str] = &[
     "domain",
@@ -42,6 +42,11 @@ pub(super) static EVENTS: &[EventDecl] = &[
     EventDecl { name: "E_UL_CONTACT_UPDATE", attrs: CONTACT, help: "A contact was registered again" },
     EventDecl { name: "E_UL_CONTACT_DELETE", attrs: CONTACT, help: "A contact went or expired" },
     EventDecl {
+        name: "E_UL_LATENCY_UPDATE",
+        attrs: CONTACT,
+        help: "A ping was answered, and its time passes the filters",
+    },
+    EventDecl {
         name: "E_UL_CONTACT_REFRESH",
         attrs: &[
             "domain",
@@ -70,6 +75,7 @@ pub struct Ids {
     insert: EventId,
     update: EventId,
     delete: EventId,
+    latency: EventId,
     refresh: EventId,
 }
 
@@ -82,6 +88,8 @@ pub enum Change {
     Update,
     /// Removed or expired.
     Delete,
+    /// Answered a ping.
+    Latency,
 }
 
 impl Ids {
@@ -93,6 +101,7 @@ impl Ids {
             insert: id("E_UL_CONTACT_INSERT"),
             update: id("E_UL_CONTACT_UPDATE"),
             delete: id("E_UL_CONTACT_DELETE"),
+            latency: id("E_UL_LATENCY_UPDATE"),
             refresh: id("E_UL_CONTACT_REFRESH"),
         }
     }
@@ -100,6 +109,16 @@ impl Ids {
     /// Whether anybody wants to know of contacts.
     pub(super) fn heard(&self, kernel: &Kernel) -> bool {
         [self.insert, self.update, self.delete].into_iter().any(|id| kernel.events.heard(id))
+    }
+
+    /// Whether anybody wants to know how fast pings are answered.
+    pub(super) fn latency_heard(&self, kernel: &Kernel) -> bool {
+        kernel.events.heard(self.latency)
+    }
+
+    /// Whether anybody wants to know of addresses of record that lose their last contact.
+    pub(super) fn went_heard(&self, kernel: &Kernel) -> bool {
+        kernel.events.heard(self.aor_delete)
     }
 
     /// Tell of a contact.
@@ -116,6 +135,7 @@ impl Ids {
             Change::Insert => self.insert,
             Change::Update => self.update,
             Change::Delete => self.delete,
+            Change::Latency => self.latency,
         };
         if !kernel.events.heard(id) {
             return;
@@ -136,7 +156,7 @@ impl Ids {
             text(c.text(Field::CallId)),
             Value::Int(i64::from(c.cseq)),
             text(c.text(Field::Attr)),
-            Value::Int(0),
+            Value::Int(i64::from(c.latency)),
             Value::Str(Bytes::new()),
         ];
         kernel.events.raise(id, values, worker);
@@ -184,4 +204,26 @@ impl Ids {
         ];
         kernel.events.raise(self.refresh, values, worker);
     }
+}
+
+/// The contact that an event of this module told of, as far as it leads somewhere.
+pub(crate) fn told_contact(kernel: &Kernel, event: &Event) -> Contact {
+    let text = |i: usize| event.attrs.get(i).and_then(|(_, v)| v.to_bytes()).unwrap_or_default();
+    let int = |i: usize| event.attrs.get(i).and_then(|(_, v)| v.to_int()).unwrap_or_default();
+    let mut contact = Contact::new(&Texts {
+        uri: &text(2),
+        received: &text(3),
+        path: &text(4),
+        user_agent: &text(6),
+        call_id: &text(10),
+        attr: &text(12),
+        ..Texts::default()
+    });
+    contact.q = int(5) as i16;
+    let socket = text(7);
+    contact.socket = kernel.sockets().iter().find(|s| s.name().as_bytes() == &socket[..]).map(|s| s.id);
+    contact.cflags = int(8) as u32;
+    contact.expires = int(9).max(0) as u64;
+    contact.cseq = int(11) as u32;
+    contact
 }

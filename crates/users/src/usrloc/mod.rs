@@ -2,17 +2,20 @@
 //!
 //! In `sql-write-through` a change is acknowledged only when the database has it, so that a crash loses nothing that was
 //! answered with 200; many registrations share one commit. In `sql-write-back` changes are written every
-//! `timer_interval` seconds and at shutdown.
+//! `timer_interval` seconds and at shutdown. In `sql-only` the database alone has them, so that several servers share it.
 
 pub mod api;
 mod commands;
 pub mod contact;
-mod events;
+pub(crate) mod events;
 mod functions;
+pub mod pings;
+pub mod shared;
 pub mod sleepers;
 pub mod store;
 pub mod table;
 
+use std::collections::hash_map::RandomState;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -51,7 +54,7 @@ pub static MODULE: Module = Module {
         Param::str("working_mode_preset", "single-instance-no-db", "Where contacts are kept"),
         Param::unset("restart_persistency", "Whether contacts survive a restart: none, load-from-sql"),
         Param::unset("sql_write_mode", "none, write-through or write-back"),
-        Param::unset("cluster_mode", "Only none"),
+        Param::unset("cluster_mode", "none or sql-only"),
         Param::unset("pinging_mode", "Who pings contacts"),
         Param::int(
             "db_mode",
@@ -76,6 +79,16 @@ pub static MODULE: Module = Module {
         Param::int("contact_refresh_timer", "0", "Ask for refreshes of push contacts in time"),
         Param::int("max_contact_delete", "10", "Deletes per statement"),
         Param::int("regen_broken_contactid", "0", "Mend rows with a broken key"),
+        Param::int(
+            "latency_event_min_us",
+            "0",
+            "Pings answered later than so many microseconds raise E_UL_LATENCY_UPDATE",
+        ),
+        Param::int(
+            "latency_event_min_us_delta",
+            "0",
+            "Pings whose time differs by so many microseconds from the last raise E_UL_LATENCY_UPDATE",
+        ),
     ],
     old_params: &[
         ("location_cluster", ""),
@@ -102,6 +115,8 @@ pub enum WriteMode {
     Through,
     /// All changes of the last interval.
     Back,
+    /// The database alone has contacts, and other servers change it too (`sql-only`).
+    Only,
 }
 
 /// State of the module.
@@ -133,6 +148,18 @@ pub struct Location {
     pub sleepers: sleepers::Sleepers,
     /// Bindings of push contacts are refreshed in time (`contact_refresh_timer`).
     pub refresh_in_time: bool,
+    latency_filter: pings::LatencyFilter,
+    /// What pings found out about contacts that are in the database only.
+    seen: pings::Seen,
+    /// Makes keys that no other server makes.
+    random: RandomState,
+}
+
+impl Location {
+    /// Whether the database alone has contacts, so that every look at them waits for it.
+    pub fn is_shared(&self) -> bool {
+        self.write == WriteMode::Only
+    }
 }
 
 fn open(o: &mut Opening<'_>) -> Result<(), String> {
@@ -167,6 +194,12 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
         stats: o.kernel.stats.clone(),
         sleepers: Default::default(),
         refresh_in_time: o.on("contact_refresh_timer"),
+        latency_filter: pings::LatencyFilter {
+            from: o.int("latency_event_min_us").max(0) as u32,
+            change: o.int("latency_event_min_us_delta").max(0) as u32,
+        },
+        seen: Default::default(),
+        random: RandomState::new(),
     };
     o.provide(location);
     let location = o.kernel.share::<Location>().ok_or("location was not kept")?;
@@ -185,8 +218,7 @@ fn modes(o: &Opening<'_>) -> Result<(WriteMode, bool), String> {
         (0, _) | (-1, "single-instance-no-db") => (WriteMode::None, false),
         (1, _) | (-1, "single-instance-sql-write-through") => (WriteMode::Through, true),
         (2, _) | (-1, "single-instance-sql-write-back") => (WriteMode::Back, true),
-        // Rows stay the truth and memory follows them: to scripts the same as write-through.
-        (3, _) | (-1, "sql-only") => (WriteMode::Through, true),
+        (3, _) | (-1, "sql-only") => return Ok((WriteMode::Only, false)),
         (-1, other) => {
             return Err(format!(
                 "working_mode_preset \"{other}\" is not one of: single-instance-no-db, \
@@ -212,10 +244,13 @@ fn modes(o: &Opening<'_>) -> Result<(WriteMode, bool), String> {
             other => return Err(format!("restart_persistency \"{other}\" is not none or load-from-sql")),
         };
     }
-    if let Some(mode) = o.str("cluster_mode").filter(|m| !m.is_empty() && m != "none") {
-        return Err(format!("cluster_mode \"{mode}\" is not available; leave it out or write \"none\""));
+    match o.str("cluster_mode").as_deref() {
+        None | Some("" | "none") => Ok(modes),
+        Some("sql-only") => Ok((WriteMode::Only, false)),
+        Some(mode) => Err(format!(
+            "cluster_mode \"{mode}\" is not available; leave it out, or write \"none\" or \"sql-only\""
+        )),
     }
-    Ok(modes)
 }
 
 fn live(kernel: &Arc<Kernel>) {
@@ -228,10 +263,20 @@ fn live(kernel: &Arc<Kernel>) {
             }
         }
     }
+    if location.is_shared() {
+        let house = kernel.clone();
+        kernel.drivers.spawn.spawn(Box::pin(async move { shared::note_sleepers(&house).await }));
+    }
     kernel.every(Duration::from_secs(1), |kernel| async move {
-        kernel.state::<Location>().sleepers.tick(&kernel, kernel.unix());
+        kernel.state::<Location>().sleepers.tick(&kernel, kernel.unix()).await;
     });
     kernel.every(location.interval, |kernel| async move {
+        let location = kernel.state::<Location>();
+        if location.is_shared() {
+            shared::sweep(&kernel).await;
+            location.seen.forget(kernel.unix());
+            return;
+        }
         api::sweep(&kernel);
         api::flush(&kernel).await;
     });

@@ -11,7 +11,7 @@ use switchroom_kernel::Kernel;
 
 use super::contact::{Contact, PUSH};
 use super::table::Table;
-use super::{Location, api};
+use super::{Location, api, shared};
 
 struct Sleeper {
     table: Arc<Table>,
@@ -77,7 +77,7 @@ impl Sleepers {
     }
 
     /// Ask for the refresh of those whose time has come, and forget those that are gone.
-    pub(super) fn tick(&self, kernel: &Kernel, now: u64) {
+    pub(super) async fn tick(&self, kernel: &Arc<Kernel>, now: u64) {
         let due: Vec<(u64, Arc<Table>, Box<[u8]>, u64)> = {
             let inner = self.inner.lock();
             let due = inner.by_time.iter().take_while(|(at, _)| *at <= now);
@@ -87,10 +87,9 @@ impl Sleepers {
             .collect()
         };
         for (id, table, aor, asked) in due {
-            let contact = table.read(&aor, |r| {
-                let list = r.map_or(&[][..], |r| &r.contacts[..]);
-                list.iter().find(|c| c.id == id && c.flags & PUSH != 0).cloned()
-            });
+            // A database that does not answer now is asked again in a second.
+            let Ok(list) = shared::contacts(kernel, &table, &aor).await else { return };
+            let contact = list.into_iter().find(|c| c.id == id && c.flags & PUSH != 0);
             let next = contact.as_ref().and_then(|c| self.look(kernel, &table, &aor, c, asked, now));
             let mut inner = self.inner.lock();
             let Some(mut s) = inner.all.remove(&id) else { continue };

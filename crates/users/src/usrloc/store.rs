@@ -5,7 +5,7 @@ use std::sync::Arc;
 use switchroom_kernel::Kernel;
 use switchroom_kernel::open::Opening;
 use switchroom_kernel::ports::net::SocketId;
-use switchroom_kernel::ports::store::{Rows, SqlValue};
+use switchroom_kernel::ports::store::{Query, Rows, SqlValue};
 
 use super::contact::{Contact, Field, Texts};
 
@@ -62,15 +62,80 @@ impl Columns {
     pub fn select(&self, table: &str) -> Arc<str> {
         format!("SELECT {} FROM {table}", self.names.join(", ")).into()
     }
+
+    /// Rows of one address of record that still count at `now`.
+    pub fn of_aor(&self, table: &str, aor: &[u8], use_domain: bool, now: u64) -> Query {
+        let (user, domain) = (&self.names[1], &self.names[2]);
+        let (name, host) = split(aor, use_domain);
+        let mut sql = format!("{} WHERE {user} = ?", self.select(table));
+        let mut args = vec![SqlValue::Text(name)];
+        if let Some(host) = host {
+            sql.push_str(&format!(" AND {domain} = ?"));
+            args.push(host.into());
+        }
+        sql.push_str(&self.live());
+        args.push(SqlValue::Int(now as i64));
+        Query::new(sql, args)
+    }
+
+    /// Rows that still count and name this text in their Contact URI or the address they were seen at.
+    pub fn of_address(&self, table: &str, address: &str, now: u64) -> Query {
+        let (contact, received) = (&self.names[3], &self.names[4]);
+        let like = format!("%{address}%");
+        let sql =
+            format!("{} WHERE ({contact} LIKE ? OR {received} LIKE ?){}", self.select(table), self.live());
+        Query::new(sql, vec![like.clone().into(), like.into(), SqlValue::Int(now as i64)])
+    }
+
+    /// The next `limit` rows after key `after` that still count and came in on one of `sockets`, or on none that is known.
+    pub fn page(&self, table: &str, after: u64, sockets: &[String], now: u64, limit: usize) -> Query {
+        let (id, socket) = (&self.names[0], &self.names[14]);
+        let marks = vec!["?"; sockets.len()].join(", ");
+        let ours = match sockets.is_empty() {
+            true => String::new(),
+            false => format!(" OR {socket} IN ({marks})"),
+        };
+        let sql = format!(
+            "{} WHERE {id} > ? AND ({socket} IS NULL OR {socket} = ''{ours}){} ORDER BY {id} LIMIT ?",
+            self.select(table),
+            self.live()
+        );
+        let mut args = vec![SqlValue::Int(after as i64)];
+        args.extend(sockets.iter().map(|s| SqlValue::from(&**s)));
+        args.extend([SqlValue::Int(now as i64), SqlValue::Int(limit as i64)]);
+        Query::new(sql, args)
+    }
+
+    /// Some rows whose time is over.
+    pub fn expired(&self, table: &str, now: u64, limit: usize) -> Query {
+        let expires = &self.names[6];
+        let sql = format!("{} WHERE {expires} > 0 AND {expires} <= ? LIMIT ?", self.select(table));
+        Query::new(sql, vec![SqlValue::Int(now as i64), SqlValue::Int(limit as i64)])
+    }
+
+    /// Delete a row whose time is over, unless another server has renewed it meanwhile.
+    pub fn delete_expired(&self, table: &str, c: &Contact) -> Query {
+        let sql = format!("DELETE FROM {table} WHERE {} = ? AND {} = ?", self.names[0], self.names[6]);
+        Query::new(sql, vec![SqlValue::Int(c.id as i64), SqlValue::Int(c.expires as i64)])
+    }
+
+    fn live(&self) -> String {
+        format!(" AND ({0} = 0 OR {0} > ?)", self.names[6])
+    }
+}
+
+/// User and domain of an address of record.
+fn split(aor: &[u8], use_domain: bool) -> (String, Option<String>) {
+    let aor = String::from_utf8_lossy(aor).into_owned();
+    match aor.rsplit_once('@') {
+        Some((u, d)) if use_domain => (u.to_owned(), Some(d.to_owned())),
+        _ => (aor, None),
+    }
 }
 
 /// Arguments of [`Columns::upsert`].
 pub fn row(kernel: &Kernel, aor: &[u8], use_domain: bool, c: &Contact) -> Vec<SqlValue> {
-    let aor = String::from_utf8_lossy(aor).into_owned();
-    let (user, domain) = match aor.rsplit_once('@') {
-        Some((u, d)) if use_domain => (u.to_owned(), Some(d.to_owned())),
-        _ => (aor, None),
-    };
+    let (user, domain) = split(aor, use_domain);
     let optional = |f: Field| Some(c.string(f)).filter(|t| !t.is_empty());
     let socket = c.socket.and_then(|s| kernel.socket(s)).map(|s| s.name());
     vec![
@@ -122,13 +187,13 @@ pub fn read_rows(kernel: &Kernel, use_domain: bool, rows: Rows) -> (Vec<(Vec<u8>
         let text = |i: usize| r.get(i).and_then(SqlValue::to_text).unwrap_or_default();
         let int = |i: usize| r.get(i).and_then(SqlValue::to_int);
         let (user, uri) = (text(1), text(3));
-        if user.is_empty() || uri.is_empty() {
-            continue;
-        }
         let aor = match (use_domain, text(2)) {
             (true, domain) if !domain.is_empty() => format!("{user}@{domain}"),
             _ => user,
         };
+        if aor.is_empty() || uri.is_empty() {
+            continue;
+        }
         let texts = [text(4), text(5), text(13), text(8), text(16), text(18)];
         let mut c = Contact::new(&Texts {
             uri: uri.as_bytes(),

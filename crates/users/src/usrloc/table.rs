@@ -79,6 +79,19 @@ impl Table {
         }
     }
 
+    /// Visit the records of one part.
+    pub fn visit(&self, part: usize, mut look: impl FnMut(&[u8], &mut Record)) {
+        let Some(part) = self.parts.get(part) else { return };
+        for (aor, record) in part.lock().iter_mut() {
+            look(aor, record);
+        }
+    }
+
+    /// Change the record of `aor` if there is one; it stays, whatever is left in it.
+    pub fn mend<T>(&self, aor: &[u8], change: impl FnOnce(&mut Record) -> T) -> Option<T> {
+        self.part(aor).lock().get_mut(aor).map(change)
+    }
+
     /// Number of parts.
     pub fn parts(&self) -> usize {
         self.parts.len()

@@ -3,6 +3,7 @@
 mod dtmf;
 mod pages;
 mod permissions;
+mod pings;
 mod routing;
 mod scripts;
 mod support;

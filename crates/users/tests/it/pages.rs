@@ -1,64 +1,22 @@
-//! The pages of the modules of this floor and of `calls`: each names everything its module exports, and its example
-//! loads when it is a whole script.
+//! The pages of the modules of this floor and of `calls`.
 
-use std::fmt::Write;
 use std::path::Path;
-use std::sync::Arc;
 
 use switchroom_kernel::Module;
-use switchroom_kernel::load::{Source, load};
+use switchroom_rehearsal::pages::faults;
 
 /// Modules that are described together elsewhere.
 const WITHOUT_PAGE: &[&str] = &["proto_udp", "proto_tcp"];
 
-fn modules() -> Vec<(&'static str, &'static Module)> {
-    let calls = switchroom_calls::MODULES.iter().map(|m| ("calls", *m));
-    let users = switchroom_users::MODULES.iter().map(|m| ("users", *m));
-    calls.chain(users).filter(|(_, m)| !WITHOUT_PAGE.contains(&m.name)).collect()
-}
-
-fn page(floor: &str, module: &Module) -> String {
-    let path =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../{floor}/src/{}/README.md", module.name));
-    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("page of {}: {e}", module.name))
-}
-
 #[test]
-fn every_page_names_what_its_module_exports() {
-    let mut missing = String::new();
-    for (floor, m) in modules() {
-        let page = page(floor, m);
-        let mut need = |what: &str| {
-            if !page.contains(what) {
-                let _ = writeln!(missing, "{}: {what}", m.name);
-            }
-        };
-        m.params.iter().for_each(|p| need(p.name));
-        m.functions.iter().for_each(|f| need(&format!("`{}(", f.name)));
-        m.variables.iter().for_each(|v| need(&format!("`${}", v.name)));
-        m.events.iter().for_each(|e| need(e.name));
-        m.commands.iter().for_each(|c| need(c.name));
-        m.statistics.iter().for_each(|s| need(s.name));
+fn every_page_names_what_its_module_exports_and_its_examples_load() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let all: Vec<&'static Module> = [switchroom_calls::MODULES, switchroom_users::MODULES].concat();
+    let mut wrong = Vec::new();
+    for (floor, modules) in [("calls", switchroom_calls::MODULES), ("users", switchroom_users::MODULES)] {
+        let paged: Vec<&'static Module> =
+            modules.iter().filter(|m| !WITHOUT_PAGE.contains(&m.name)).copied().collect();
+        wrong.extend(faults(&crates.join(floor).join("src"), &paged, &all, &["core"]));
     }
-    assert!(missing.is_empty(), "not on their module's page:\n{missing}");
-}
-
-#[test]
-fn every_example_that_is_a_whole_script_loads() {
-    let catalogue: Vec<&'static Module> =
-        switchroom_calls::MODULES.iter().chain(switchroom_users::MODULES).copied().collect();
-    for (floor, m) in modules() {
-        let page = page(floor, m);
-        let example = page.split("## Examples").nth(1).unwrap_or_default();
-        let script: String =
-            example.lines().map(|l| format!("{}\n", l.strip_prefix("    ").unwrap_or(l))).collect();
-        if !script.contains("socket=") {
-            continue;
-        }
-        let source = Source::Text(format!("{}/README.md", m.name), Arc::from(script.as_bytes()));
-        if let Err(errors) = load(&source, &catalogue, &["core"]) {
-            let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            panic!("example of {}:\n{}", m.name, texts.join("\n"));
-        }
-    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

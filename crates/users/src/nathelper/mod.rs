@@ -1,47 +1,61 @@
 //! Phones behind NAT: find out that they are, and put the address that works into Contact, SDP and registrations.
 //!
-//! `guess` tests, `contact` and `sdp` correct. Keeping bindings open by pings is not done; the parameters for it are read
-//! so that scripts load, and a warning says so.
+//! `guess` tests, `contact` and `sdp` correct, `ping` keeps the bindings of NATs open.
 
 mod contact;
 mod guess;
+mod ping;
 mod sdp;
+mod token;
 
 use std::net::IpAddr;
 
 use bytes::Bytes;
+use serde_json::json;
 use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, TRUE};
-use switchroom_kernel::module::{Function, Module, Param};
+use switchroom_kernel::module::{
+    Command, CommandCall, CommandError, CommandResult, Function, Hook, Module, Param, Statistic,
+};
 use switchroom_kernel::open::Opening;
 use switchroom_kernel::ports::net::Proto;
 use switchroom_script::Value;
 use switchroom_script::vm::VarAccess;
+
+use ping::Pings;
 
 /// The module.
 pub static MODULE: Module = Module {
     name: "nathelper",
     summary: "Tests and corrections for phones behind NAT",
     params: &[
-        Param::int("natping_interval", "0", "Seconds between pings; not done yet"),
-        Param::int("ping_nated_only", "0", "Ping only contacts behind NAT; not done yet"),
-        Param::int("natping_partitions", "1", "Parts a round of pings is divided into; not done yet"),
-        Param::unset("natping_socket", "Source address of pings; not done yet"),
-        Param::int("natping_tcp", "0", "Ping over streams as well; not done yet"),
+        Param::int("natping_interval", "0", "Seconds in which each contact is pinged once; 0 for no pings"),
+        Param::int("ping_nated_only", "0", "Ping only contacts with usrloc's `nat_bflag`"),
+        Param::int(
+            "natping_partitions",
+            "1",
+            "Parts a round of pings is divided into; here pings are always spread evenly over the round",
+        ),
+        Param::unset("natping_socket", "Socket that datagram pings leave from, as ip:port"),
+        Param::int("natping_tcp", "0", "Ping over TCP, TLS and WebSocket as well, by SIP requests"),
         Param::unset("received_avp", "AVP for the source address of registrations"),
-        Param::unset("force_socket", "Socket for pings; not done yet"),
-        Param::unset("sipping_bflag", "Branch flag of contacts that get a SIP request; not done yet"),
-        Param::unset("sipping_from", "From of SIP pings; not done yet"),
-        Param::str("sipping_method", "OPTIONS", "Method of SIP pings; not done yet"),
-        Param::unset("sipping_latency_flag", "Branch flag of contacts to be measured; not done yet"),
-        Param::unset("sipping_ignore_rpl_codes", "Codes that are no answer to a ping; not done yet"),
-        Param::unset("remove_on_timeout_bflag", "Branch flag of contacts that go when silent; not done yet"),
+        Param::unset("force_socket", "Socket for pings to contacts that came in on no known one"),
+        Param::unset("sipping_bflag", "Branch flag of contacts that are pinged by a SIP request"),
+        Param::unset("sipping_from", "URI in From of SIP pings; they need it"),
+        Param::str("sipping_method", "OPTIONS", "Method of SIP pings"),
+        Param::unset("sipping_latency_flag", "Branch flag of contacts whose answers are timed"),
+        Param::unset("sipping_ignore_rpl_codes", "Reply codes that are no answer, such as \"408, 480\""),
+        Param::unset(
+            "remove_on_timeout_bflag",
+            "Branch flag of contacts that are removed when they are silent",
+        ),
         Param::str("nortpproxy_str", "a=nortpproxy:yes", "SDP line that says the SDP was changed"),
         Param::multi("oldip_skip", "Old addresses not noted: o (origin), c (media)"),
-        Param::int("ping_threshold", "3", "Seconds an answer to a ping may take; not done yet"),
-        Param::int("max_pings_lost", "3", "Pings without answer until a contact goes; not done yet"),
-        Param::int("cluster_id", "0", "Cluster; not done yet"),
-        Param::unset("cluster_sharing_tag", "Sharing tag of the node that pings; not done yet"),
+        Param::int("ping_threshold", "3", "Seconds an answer to a SIP ping may take"),
+        Param::int("max_pings_lost", "3", "SIP pings in a row without an answer until a contact is removed"),
+        Param::int("cluster_id", "0", "Cluster; servers do not share their pings yet"),
+        Param::unset("cluster_sharing_tag", "Sharing tag of the node that pings; not used yet"),
     ],
+    old_params: &[("natping_processes", ""), ("ping_checker_interval", "")],
     functions: &[
         Function::new(
             "nat_uac_test",
@@ -86,9 +100,36 @@ pub static MODULE: Module = Module {
             "Note the source address in Contact",
         ),
     ],
+    commands: &[Command {
+        name: "nathelper:enable_ping",
+        old_names: &["nh_enable_ping"],
+        args: "[status]",
+        help: "Whether contacts are pinged; with 0 or 1, stop or begin to",
+        run: |call| Box::pin(enable_ping(call)),
+    }],
+    statistics: &[
+        Statistic::counter("pings_sent", "Pings sent"),
+        Statistic::counter("pings_answered", "SIP pings answered"),
+        Statistic::counter("pings_skipped", "Pings not sent: no way to the contact, or too much to do"),
+        Statistic::counter("contacts_removed", "Contacts removed because they answered no pings"),
+    ],
+    hooks: &[Hook::Answer(ping::answer)],
+    live: Some(ping::start),
     open,
     ..Module::EMPTY
 };
+
+async fn enable_ping(call: CommandCall) -> CommandResult {
+    let pings = call.kernel.find::<Pings>();
+    match (call.int("status")?, pings) {
+        (None, pings) => Ok(json!({"Status": i32::from(pings.is_some_and(Pings::is_on))})),
+        (Some(status), Some(pings)) => {
+            pings.switch(status > 0);
+            Ok(json!("OK"))
+        }
+        (Some(_), None) => Err(CommandError::new(400, "natping_interval is 0, so nothing is pinged")),
+    }
+}
 
 /// Settings.
 struct Nat {
@@ -100,8 +141,8 @@ struct Nat {
 }
 
 fn open(o: &mut Opening<'_>) -> Result<(), String> {
-    if o.int("natping_interval") > 0 {
-        tracing::warn!("nathelper: natping_interval is set, but contacts are not pinged by this version");
+    if let Some(pings) = Pings::open(o)? {
+        o.provide(pings);
     }
     let skip = o.all("oldip_skip").concat();
     let nat = Nat {

@@ -7,7 +7,7 @@ use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, TRUE};
 use switchroom_wire::sip::{Scheme, Uri};
 
 use super::{push_source, source_uri};
-use crate::core::uri::{Part, with_param, with_part, without_param};
+use switchroom_calls::core::uri::{Part, with_param, with_part, without_param};
 
 /// Parameter of the Request-URI that keeps the phone's own host and port.
 const KEPT: &str = "org";

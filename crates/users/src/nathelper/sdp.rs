@@ -6,8 +6,8 @@ use bytes::Bytes;
 use switchroom_kernel::context::{Call, FALSE, Flow, TRUE};
 
 use super::{Nat, bits};
-use crate::core::body;
-use crate::core::send::parse_ip;
+use switchroom_calls::core::body;
+use switchroom_calls::core::send::parse_ip;
 
 const DIR_ACTIVE: u32 = 1;
 const MEDIA_IP: u32 = 2;

@@ -8,8 +8,8 @@ use switchroom_wire::sdp::Sdp;
 use switchroom_wire::sip::{NameAddr, Uri};
 
 use super::is_private;
-use crate::core::body;
-use crate::core::send::parse_ip;
+use switchroom_calls::core::body;
+use switchroom_calls::core::send::parse_ip;
 
 const PRIVATE_CONTACT: u32 = 1;
 const DIFF_IP_VIA: u32 = 2;
