@@ -419,6 +419,10 @@ pub struct TableUse {
     pub version: u32,
 }
 
+/// Told of a connection, its peer, our socket, and whether it opened or closed.
+pub type ConnectionHook =
+    fn(&Rc<Shard>, crate::ports::net::ConnId, std::net::SocketAddr, crate::ports::net::SocketId, bool);
+
 /// What a hook says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hooked {
@@ -451,5 +455,5 @@ pub enum Hook {
     /// A send failed.
     SendFailed(fn(&Rc<Shard>, u64, crate::ports::net::SendError)),
     /// A stream connection opened or closed.
-    Connection(fn(&Rc<Shard>, crate::ports::net::ConnId, std::net::SocketAddr, bool)),
+    Connection(ConnectionHook),
 }

@@ -153,9 +153,9 @@ impl Handler for Shard {
         self.run_later();
     }
 
-    fn connection(&self, conn: ConnId, peer: SocketAddr, _socket: SocketId, open: bool) {
+    fn connection(&self, conn: ConnId, peer: SocketAddr, socket: SocketId, open: bool) {
         for hook in &self.kernel.hooks.connection {
-            hook(&self.rc(), conn, peer, open);
+            hook(&self.rc(), conn, peer, socket, open);
         }
     }
 

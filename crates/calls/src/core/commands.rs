@@ -7,7 +7,7 @@ use switchroom_kernel::commands::declared;
 use switchroom_kernel::module::{Command, CommandCall, CommandError, CommandResult};
 use switchroom_kernel::ports::net::BoxFuture;
 
-use super::{blacklist, events};
+use super::{blacklist, connections, events};
 
 const fn command(
     name: &'static str,
@@ -118,6 +118,12 @@ pub static COMMANDS: &[Command] = &[
         "Parts of the server that tell their status",
         |call| done(events::status_identifiers(&call)),
     ),
+    command("tcp:list", &["list_tcp_conns"], "[proto]", "Open stream connections", |call| {
+        Box::pin(async move { connections::list(&call) })
+    }),
+    command("tcp:close", &["close_tcp_conn"], "ipport", "Close a stream connection", |call| {
+        Box::pin(async move { connections::close(&call) })
+    }),
     blacklist::LIST,
     blacklist::CHECK_ALL,
     blacklist::CHECK,

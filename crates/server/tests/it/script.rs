@@ -180,6 +180,32 @@ route[call] {
     alice.ack_failure(&invite, &refused);
 }
 
+/// RFC 3261 §8.3: where else to look stands in Contact, taken from the Request-URI as changed and the branches.
+#[test]
+fn a_redirect_names_the_destinations_of_the_request() {
+    let routes = r#"
+route {
+    if ($rU == "plain") { sl_send_reply(302, "Moved Temporarily"); exit; }
+    $ru = "sip:main@example.org";
+    append_branch("sip:second@example.org", "0.5");
+    if ($rU == "main" && $hdr(X-State)) { t_newtran(); t_reply(300, "Multiple Choices"); exit; }
+    sl_send_reply(302, "Moved Temporarily");
+}
+"#;
+    let house = noisy(&[routes]);
+    let mut alice = Ua::new("alice", house.addr);
+    let call = options(&mut alice, "plain");
+    assert_eq!(header(&alice.expect_reply(302, &call), "Contact"), None);
+    let call = options(&mut alice, "other");
+    let both = "<sip:main@example.org>, <sip:second@example.org>;q=0.5";
+    assert_eq!(header(&alice.expect_reply(302, &call), "Contact"), Some(both));
+    let mut call = Call::new("alice", "alice");
+    call.to = "sip:other@127.0.0.1".into();
+    let text = alice.request("OPTIONS", &call.to, &call, "X-State: 1\r\n");
+    alice.send(text);
+    assert_eq!(header(&alice.expect_reply(300, &call), "Contact"), Some(both));
+}
+
 #[test]
 fn via_handling_and_aliases_are_the_scripts() {
     let routes = r#"

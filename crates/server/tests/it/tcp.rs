@@ -189,3 +189,26 @@ route {
     assert!(closed().contains(":1"), "{}", closed());
     assert!(kept.register(&mut Call::new("kept", "kept"), "").starts_with("SIP/2.0 200"));
 }
+
+#[test]
+fn connections_are_listed_closed_by_command_and_their_end_is_an_event() {
+    let routes = r#"
+event_route[E_CORE_TCP_DISCONNECT] {
+    xlog("L_NOTICE", "gone: $param(proto) $param(src_ip):$param(src_port) to $param(dst_ip)\n");
+}
+"#;
+    let house =
+        Setup::new(&[PROXY, OPEN_REGISTER, OPEN_CALL, routes]).params("log_level=3\nxlog_level=3").start();
+    let mut bob = Ua::tcp("bob", house.addr);
+    bob.register_here("");
+    let listed = house.mi_json(&["tcp:list"]);
+    let one = &listed["Connections"][0];
+    let here = bob.peer.addr().to_string();
+    assert_eq!((one["Type"].as_str(), one["Source"].as_str()), (Some("tcp"), Some(&here[..])), "{listed}");
+    assert_eq!(one["Destination"].as_str(), Some(&house.addr.to_string()[..]), "{listed}");
+    assert_eq!(house.mi_json(&["list_tcp_conns", "tls"])["Connections"].as_array().map(Vec::len), Some(0));
+    assert!(!house.mi(&["tcp:close", "192.0.2.1:5060"]).0, "there is none from there");
+    assert!(house.mi(&["tcp:close", &here]).0);
+    house.expect_log(&format!("gone: tcp {here} to 127.0.0.1"));
+    assert_eq!(house.mi_json(&["tcp:list"])["Connections"].as_array().map(Vec::len), Some(0));
+}
