@@ -37,7 +37,7 @@ pub struct Module {
     pub driver: bool,
     /// Parameters (`modparam`).
     pub params: &'static [Param],
-    /// Older parameter names and today's; empty when it has no effect any more.
+    /// Older parameter names and today's; empty when it has no effect here: it is gone, or is about several servers that share.
     pub old_params: &'static [(&'static str, &'static str)],
     /// Script functions.
     pub functions: &'static [Function],

@@ -14,7 +14,7 @@ pub mod glob;
 pub mod locate;
 mod message_vars;
 pub mod partition;
-mod process_vars;
+pub(crate) mod process_vars;
 mod sdp_vars;
 pub mod send;
 pub mod state;

@@ -112,7 +112,13 @@ pub(super) static FUNCTIONS: &[Function] = &[
         test_and_set_dlg_flag,
         "Turn a flag if it stands so",
     ),
-    Function::new("store_dlg_value", &["str,var"], "RFOBL", store_dlg_value, "Keep a value with the dialog"),
+    Function::new(
+        "store_dlg_value",
+        &["str,var", "str,str"],
+        "RFOBL",
+        store_dlg_value,
+        "Keep a value with the dialog",
+    ),
     Function::new("fetch_dlg_value", &["str,var"], "RFOBL", fetch_dlg_value, "Read a value of the dialog"),
     loaded::LOAD,
     loaded::UNLOAD,
@@ -423,8 +429,10 @@ fn test_and_set_dlg_flag(c: &mut Call<'_>) -> Flow {
 
 fn store_dlg_value(c: &mut Call<'_>) -> Flow {
     let name = c.text(0);
-    let Some(var) = c.var(1) else { return FALSE };
-    let value = c.ctx.get_var(&var);
+    let value = match c.var(1) {
+        Some(var) => c.ctx.get_var(&var),
+        None => c.str(1).map_or(Value::Null, |text| Value::Str(text.clone())),
+    };
     let Ok(key) = c.ctx.shard.kernel.registry.names.intern(&name) else { return FALSE };
     if change(c.ctx, move |d| put(d, key, value)).is_some() { TRUE } else { FALSE }
 }

@@ -1,6 +1,7 @@
 //! The answers to a REGISTER (RFC 3261 §10.3 step 8): the bindings there are, or why it is refused.
 
 use switchroom_calls::signaling;
+use switchroom_calls::sl::Refused;
 use switchroom_kernel::context::Ctx;
 use switchroom_wire::sip::HeaderId;
 
@@ -10,13 +11,23 @@ use super::gruu::Gruu;
 use super::save::supports;
 use crate::usrloc::contact::{Contact, Field};
 
-/// Why a REGISTER is refused: code, reason, further headers.
-pub(super) struct Refusal(pub u16, pub &'static str, pub String);
+/// Why a REGISTER is refused: code, what is wrong with it, further headers.
+pub(super) struct Refusal(pub u16, pub &'static str, pub Vec<u8>);
 
 impl Refusal {
     /// Without further headers.
-    pub fn new(code: u16, reason: &'static str) -> Refusal {
-        Refusal(code, reason, String::new())
+    pub fn new(code: u16, why: &'static str) -> Refusal {
+        Refusal(code, why, Vec::new())
+    }
+
+    fn reason(&self) -> &'static str {
+        match self.0 {
+            400 => "Bad Request",
+            420 => "Bad Extension",
+            503 => "Service Unavailable",
+            555 => "Push Notification Service Not Supported",
+            _ => "Server Internal Error",
+        }
     }
 }
 
@@ -98,9 +109,16 @@ pub(super) fn refuse(ctx: &mut Ctx, flags: &SaveFlags, refusal: &Refusal) {
         return;
     }
     let mut headers = refusal.2.clone();
+    headers.extend_from_slice(b"P-Registrar-Error: ");
+    headers.extend_from_slice(refusal.1.as_bytes());
+    headers.extend_from_slice(b"\r\n");
     let retry_after = ctx.shard.kernel.state::<Registrar>().retry_after;
     if retry_after > 0 && refusal.0 >= 500 {
-        headers.push_str(&format!("Retry-After: {retry_after}\r\n"));
+        headers.extend_from_slice(b"Retry-After: ");
+        headers.extend_from_slice(itoa::Buffer::new().format(retry_after).as_bytes());
+        headers.extend_from_slice(b"\r\n");
     }
-    signaling::reply(ctx, refusal.0, refusal.1.as_bytes(), headers.as_bytes(), None);
+    if signaling::reply(ctx, refusal.0, refusal.reason().as_bytes(), &headers, None) {
+        ctx.note_mut::<Refused>().0 = true;
+    }
 }

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use switchroom_calls::tm::api as tm;
 use switchroom_kernel::Kernel;
 use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, TRUE, wait};
 use switchroom_kernel::ports::net::SocketId;
@@ -18,7 +19,7 @@ use super::pn::{self, Kind, NotSupported, Push};
 use super::{Registrar, aor};
 use crate::usrloc::api::Changed;
 use crate::usrloc::contact::{Contact, Field, PUSH, Texts};
-use crate::usrloc::table::{Contacts, Table};
+use crate::usrloc::table::{Contacts, Table, order};
 use crate::usrloc::{Location, api, shared};
 
 /// One Contact of the REGISTER.
@@ -54,7 +55,9 @@ struct Common {
 
 /// `save("location"[, flags[, aor[, owner]]])`
 pub(super) fn save(c: &mut Call<'_>) -> Flow {
-    let flags = SaveFlags::parse(&c.text(1));
+    let mut flags = SaveFlags::parse(&c.text(1));
+    // In a reply route the REGISTER has its answer: the reply that is on its way.
+    flags.no_reply |= !c.ctx.msg.is_request();
     let table = c.text(0);
     let own_aor = c.str(2).cloned();
     let ctx = &mut *c.ctx;
@@ -120,7 +123,7 @@ fn saved(
 
 fn broken(ctx: &mut Ctx, flags: &SaveFlags, error: &StoreError) -> Flow {
     tracing::error!("a registration could not be read or written: {error}");
-    refuse(ctx, flags, &Refusal::new(500, "Server Internal Error"));
+    refuse(ctx, flags, &Refusal::new(500, "The database did not take it"));
     FALSE
 }
 
@@ -166,7 +169,7 @@ impl Job {
         let kernel = &shard.kernel;
         let registrar = kernel.state::<Registrar>();
         let location = kernel.state::<Location>();
-        let msg = ctx.request().cloned().ok_or_else(|| Refusal::new(500, "No Request"))?;
+        let msg = ctx.request().cloned().ok_or_else(|| Refusal::new(500, "There is no request"))?;
         let key = match own_aor {
             Some(uri) => aor(ctx, &uri),
             None => match msg.to() {
@@ -176,14 +179,19 @@ impl Job {
         };
         let key = key.map_err(|e| {
             tracing::info!("REGISTER refused: {e}");
-            Refusal::new(400, "Bad Request - Address Of Record")
+            Refusal::new(400, "The address of record cannot be read")
         })?;
         let upstream = if registrar.push.is_some() { pn::announced(&msg) } else { Vec::new() };
-        let request = read_contacts(&msg, registrar, flags, &upstream)?;
+        let mut request = read_contacts(&msg, registrar, flags, &upstream)?;
+        if let Request::Update(list) = &mut request {
+            take_granted(ctx, registrar, list);
+            keep_connection(ctx, registrar, list);
+        }
         let common = read_common(ctx, &msg, flags)?;
+        let came_in = tm::request_received(ctx).socket;
         let socket = match flags.socket_header {
-            true => super::query::socket_from_header(ctx).unwrap_or(ctx.received.socket),
-            false => ctx.received.socket,
+            true => super::query::socket_from_header(ctx).unwrap_or(came_in),
+            false => came_in,
         };
         Ok(Job {
             key,
@@ -272,6 +280,7 @@ impl Job {
                 }
             }
         }
+        order(contacts, location.newest_first);
         saved.list = match (self.only_request_contacts, &self.request) {
             (true, Request::Update(list)) => {
                 let mine = contacts.iter().filter(|c| list.iter().any(|w| w.uri[..] == *c.uri()));
@@ -394,19 +403,19 @@ fn read_contacts(
     let mut list = Vec::new();
     let mut star = false;
     for contact in msg.contacts() {
-        let Ok(n) = contact else { return Err(Refusal::new(400, "Bad Request - Malformed Contact")) };
+        let Ok(n) = contact else { return Err(Refusal::new(400, "A Contact cannot be read")) };
         if n.is_star() {
             star = true;
             continue;
         }
         list.push(read_contact(msg, &n, default, r, flags, upstream)?);
         if list.len() > 64 {
-            return Err(Refusal::new(400, "Bad Request - Too Many Contacts"));
+            return Err(Refusal::new(400, "Too many Contacts"));
         }
     }
     match (star, list.is_empty()) {
         (true, true) if default == 0 && msg.header(HeaderId::Expires).is_some() => Ok(Request::RemoveAll),
-        (true, _) => Err(Refusal::new(400, "Bad Request - Contact * Needs Expires 0 And No Other Contact")),
+        (true, _) => Err(Refusal::new(400, "Contact * needs Expires 0 and no other Contact")),
         (false, true) => Ok(Request::Fetch),
         (false, false) => Ok(Request::Update(list)),
     }
@@ -421,10 +430,10 @@ fn read_contact(
     upstream: &[String],
 ) -> Result<Wanted, Refusal> {
     if n.uri.len() > r.max_contact_len {
-        return Err(Refusal::new(400, "Bad Request - Contact Too Long"));
+        return Err(Refusal::new(400, "A Contact URI is too long"));
     }
     if Uri::parse(n.uri).is_err() {
-        return Err(Refusal::new(400, "Bad Request - Malformed Contact URI"));
+        return Err(Refusal::new(400, "A Contact URI cannot be read"));
     }
     let expires = match n.param("expires") {
         Some(_) => n.expires().map_or(r.default_expires, u64::from),
@@ -446,7 +455,7 @@ fn read_contact(
     let push = match &r.push {
         Some(p) => p
             .kind(n.uri, upstream)
-            .map_err(|NotSupported| Refusal::new(555, "Push Notification Service Not Supported"))?,
+            .map_err(|NotSupported| Refusal::new(555, "The push service is not known here"))?,
         None => Kind::Plain,
     };
     Ok(Wanted {
@@ -464,7 +473,7 @@ fn read_contact(
 fn read_common(ctx: &mut Ctx, msg: &Message, flags: &SaveFlags) -> Result<Common, Refusal> {
     let shard = ctx.shard.clone();
     let r = shard.kernel.state::<Registrar>();
-    let cseq = msg.cseq().map_err(|_| Refusal::new(400, "Bad Request - Malformed CSeq"))?;
+    let cseq = msg.cseq().map_err(|_| Refusal::new(400, "CSeq cannot be read"))?;
     let value = |id| msg.header(id).map(|h| msg.slice(h.value)).unwrap_or_default();
     let path = read_path(msg, flags)?;
     let mut received = text_of(ctx, r.received_avp.as_ref());
@@ -495,7 +504,11 @@ fn read_path(msg: &Message, flags: &SaveFlags) -> Result<Bytes, Refusal> {
         return Ok(Bytes::new());
     }
     if flags.path == PathMode::Strict && !supports(msg, b"path") {
-        return Err(Refusal(420, "Extension Required", "Unsupported: path\r\n".into()));
+        let mut headers = b"Unsupported: path\r\n".to_vec();
+        for h in msg.headers_of(HeaderId::Path) {
+            headers.extend_from_slice(h.line);
+        }
+        return Err(Refusal(420, "Path without support for it", headers));
     }
     let mut out = Vec::new();
     for h in msg.headers_of(HeaderId::Path) {
@@ -563,4 +576,41 @@ pub(super) fn method_bit(name: &[u8]) -> u32 {
     ];
     let known = METHODS.iter().position(|m| m.as_bytes() == name);
     known.map_or(1 << 31, |bit| 1 << bit)
+}
+
+/// In a reply route the registrar behind us has the last word: a contact holds as long as the reply says. `mcontact_avp`
+/// names the Contact that left here when the script changed it.
+fn take_granted(ctx: &mut Ctx, registrar: &Registrar, list: &mut [Wanted]) {
+    if ctx.msg.is_request() {
+        return;
+    }
+    let reply = ctx.msg.clone();
+    let left_as = text_of(ctx, registrar.mcontact_avp.as_ref());
+    for wanted in list.iter_mut() {
+        let name: &[u8] = if left_as.is_empty() { &wanted.uri } else { &left_as };
+        let own = Uri::parse(name).ok();
+        let granted = reply.contacts().flatten().find(|c| {
+            c.uri == name
+                || own.as_ref().is_some_and(|own| Uri::parse(c.uri).is_ok_and(|other| uri_eq(own, &other)))
+        });
+        if let Some(contact) = granted
+            && let Some(expires) = contact.expires().or_else(|| reply.expires())
+        {
+            wanted.expires = u64::from(expires);
+        }
+    }
+}
+
+/// With `tcp_persistent_flag` the connection a phone registered over stays as long as its binding.
+fn keep_connection(ctx: &Ctx, registrar: &Registrar, list: &[Wanted]) {
+    /// For the refresh that comes in the last moment.
+    const SPARE: u64 = 10;
+    if ctx.flags & registrar.tcp_flag == 0 {
+        return;
+    }
+    if let (Some(conn), Some(longest)) =
+        (tm::request_received(ctx).conn, list.iter().map(|w| w.expires).max())
+    {
+        ctx.shard.net.keep(conn, std::time::Duration::from_secs(longest.min(30 * 86_400) + SPARE));
+    }
 }

@@ -211,7 +211,7 @@ fn rows_of(
         let rows = rows.await?.into_iter().filter(|(found, _)| same(found));
         let mut contacts: Contacts = rows.map(|(_, c)| c).collect();
         drop_twins(&mut contacts, by_call);
-        order(&mut contacts, !newest_first);
+        order(&mut contacts, newest_first);
         Ok(contacts)
     }))
 }
