@@ -2,6 +2,7 @@
 //!
 //! Adding a module is one folder and one line in [`MODULES`].
 
+pub mod imdn;
 pub mod link;
 pub mod msilo;
 pub mod proto_smpp;

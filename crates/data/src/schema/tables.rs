@@ -470,6 +470,42 @@ pub const TABLES: &[Table] = &[
         indexes: &[],
     },
     Table {
+        name: "smpp_part",
+        version: Some(1),
+        columns: &[
+            serial("id"),
+            text("connection", 255),
+            text("source", 64),
+            text("destination", 64),
+            int("reference", 0),
+            small("total", 0),
+            small("wide", 0),
+            small("part", 0),
+            big("moment"),
+            Column { name: "content", kind: Kind::Blob, null: true, default: None },
+        ],
+        indexes: &[index("message_idx", &["connection", "destination", "reference"])],
+    },
+    Table {
+        name: "sms_list",
+        version: Some(1),
+        columns: &[serial("id"), text("account", 64), text("name", 21), text("address", 32)],
+        indexes: &[unique("list_idx", &["account", "name", "address"])],
+    },
+    Table {
+        name: "sms_request",
+        version: Some(1),
+        columns: &[
+            serial("id"),
+            text("account", 64),
+            text("request_key", 255),
+            int("status", 0),
+            big("moment"),
+            Column { name: "body", kind: Kind::Blob, null: true, default: None },
+        ],
+        indexes: &[unique("key_idx", &["account", "request_key"]), index("moment_idx", &["moment"])],
+    },
+    Table {
         name: "silo",
         version: Some(6),
         columns: &[

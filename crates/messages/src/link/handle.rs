@@ -1,13 +1,13 @@
 //! The way into a link from outside of its future.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::Waker;
 use std::time::Instant;
 
 use parking_lot::Mutex;
 use switchroom_engine::smpp_session::{Mode, SendError, Session, State};
-use switchroom_wire::smpp::{Bind, Body, CommandId, Header, Pdu, Status, Tlvs, push_tlv, tag};
+use switchroom_wire::smpp::{Bind, Body, CommandId, Header, Pdu, Rules, Status, Tlvs, push_tlv, tag};
 
 use super::{Counters, Options, carries_message};
 
@@ -20,7 +20,16 @@ pub struct LinkHandle(pub(super) Arc<Shared>);
 
 pub(super) struct Shared {
     pub options: Options,
+    /// The peer turned out to be one whose PDUs are read to the letter.
+    pub strict: AtomicBool,
     pub inner: Mutex<Inner>,
+}
+
+impl Shared {
+    /// How the peer's PDUs are read.
+    pub fn rules(&self) -> Rules {
+        if self.strict.load(Relaxed) { Rules::STRICT } else { self.options.rules }
+    }
 }
 
 pub(super) struct Inner {
@@ -36,7 +45,7 @@ impl LinkHandle {
     pub(super) fn new(options: Options) -> LinkHandle {
         let session = Session::new(options.session, options.clock.now());
         let inner = Mutex::new(Inner { session, out: Vec::new(), close: false, waker: None });
-        LinkHandle(Arc::new(Shared { options, inner }))
+        LinkHandle(Arc::new(Shared { options, strict: AtomicBool::new(false), inner }))
     }
 
     /// Binds. The answer comes as [`super::Handler::response`] with this token, then [`super::Handler::bound`].
@@ -126,6 +135,11 @@ impl LinkHandle {
     /// Ends the link when what waits is written, without asking the peer.
     pub fn close(&self) {
         self.with(|inner, _| inner.close = true);
+    }
+
+    /// From now on the peer's PDUs are read to the letter of the specification, or as the options say.
+    pub fn set_strict(&self, strict: bool) {
+        self.0.strict.store(strict, Relaxed);
     }
 
     /// Where the session is.

@@ -105,6 +105,9 @@ pub fn concat_of(piece: &Piece<'_>) -> Option<Concat> {
 #[derive(Debug, Default)]
 pub struct Joiner {
     bounds: Bounds,
+    /// Parts stay until somebody says that their message has arrived; see [`Joiner::keeping`].
+    keeps: bool,
+    held: HashMap<Key, Pending>,
     /// The alphabet behind `data_coding` 0.
     default: Option<Alphabet>,
     waiting: HashMap<Key, Pending>,
@@ -115,13 +118,29 @@ pub struct Joiner {
     expired: u64,
 }
 
+/// What the parts of one message have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    source: Vec<u8>,
-    destination: Vec<u8>,
-    reference: u16,
-    total: u8,
-    wide: bool,
+pub struct Key {
+    /// Sender.
+    pub source: Vec<u8>,
+    /// Recipient.
+    pub destination: Vec<u8>,
+    /// Number of the message.
+    pub reference: u16,
+    /// Number of its parts.
+    pub total: u8,
+    /// Whether the reference has 16 bits.
+    pub wide: bool,
+}
+
+impl Key {
+    /// That of a piece, and which part it is; `None` when it is whole by itself.
+    #[must_use]
+    pub fn of(piece: &Piece<'_>) -> Option<(Key, u8)> {
+        let Concat { reference, total, wide, part } = concat_of(piece)?;
+        let (source, destination) = (piece.source.to_vec(), piece.destination.to_vec());
+        Some((Key { source, destination, reference, total, wide }, part))
+    }
 }
 
 #[derive(Debug)]
@@ -147,17 +166,57 @@ impl Joiner {
         Joiner { bounds, default: Some(default), ..Joiner::default() }
     }
 
+    /// One that forgets nothing by itself: parts of a whole message stay until [`Joiner::settle`] or [`Joiner::reopen`], and
+    /// those that wait for too long until [`Joiner::overdue`].
+    #[must_use]
+    pub fn keeping(bounds: Bounds, default: Alphabet) -> Joiner {
+        Joiner { keeps: true, ..Joiner::new(bounds, default) }
+    }
+
+    /// The message has arrived, or never will: its parts are forgotten.
+    pub fn settle(&mut self, key: &Key) {
+        if let Some(gone) = self.held.remove(key) {
+            self.octets -= gone.octets;
+        }
+    }
+
+    /// The message did not arrive, and this part, which was not accepted, comes again: the others wait for it.
+    pub fn reopen(&mut self, now: Instant, key: &Key, part: u8) {
+        let Some(mut pending) = self.held.remove(key).filter(|_| !self.waiting.contains_key(key)) else {
+            return;
+        };
+        if let Some(text) = pending.parts.get_mut(usize::from(part) - 1).and_then(Option::take) {
+            pending.missing += 1;
+            pending.octets -= text.octets.len();
+            self.octets -= text.octets.len();
+        }
+        self.serial += 1;
+        pending.serial = self.serial;
+        self.ages.push_back((now, key.clone(), self.serial));
+        self.waiting.insert(key.clone(), pending);
+    }
+
+    /// Messages whose other parts were waited for in vain: each part that is there, as a message of its own.
+    pub fn overdue(&mut self, now: Instant) -> Vec<(Key, Vec<Joined>)> {
+        self.take_old(now)
+            .into_iter()
+            .map(|(key, pending)| (key, pending.parts.into_iter().flatten().map(|t| whole(&[t])).collect()))
+            .collect()
+    }
+
     /// A message came.
     pub fn add(&mut self, now: Instant, piece: &Piece<'_>) -> Outcome {
-        self.expire(now);
+        if !self.keeps {
+            self.expire(now);
+        }
         let text = Text::read(piece, self.default.unwrap_or(Alphabet::Gsm7));
-        let Some(concat) = concat_of(piece) else { return Outcome::Whole(whole(&[text])) };
-        let Concat { reference, total, wide, part } = concat;
-        let (source, destination) = (piece.source.to_vec(), piece.destination.to_vec());
-        let key = Key { source, destination, reference, total, wide };
+        let Some((key, part)) = Key::of(piece) else { return Outcome::Whole(whole(&[text])) };
+        let total = key.total;
         let more = text.octets.len();
         if !self.waiting.contains_key(&key) {
-            if self.waiting.len() >= self.bounds.messages || self.octets + more > self.bounds.octets {
+            if self.waiting.len() + self.held.len() >= self.bounds.messages
+                || self.octets + more > self.bounds.octets
+            {
                 return Outcome::Full;
             }
             self.serial += 1;
@@ -181,32 +240,42 @@ impl Joiner {
             return Outcome::Waiting;
         }
         let Some(pending) = self.waiting.remove(&key) else { return Outcome::Waiting };
-        self.octets -= pending.octets;
-        let texts: Vec<Text> = pending.parts.into_iter().flatten().collect();
+        let texts: Vec<Text> = pending.parts.iter().flatten().cloned().collect();
+        if self.keeps {
+            // The same again while the first is under way: the newer counts.
+            self.settle(&key);
+            self.held.insert(key, pending);
+        } else {
+            self.octets -= pending.octets;
+        }
         Outcome::Whole(whole(&texts))
     }
 
     /// Forgets what waits for too long. Gives how many messages that were.
     pub fn expire(&mut self, now: Instant) -> usize {
-        let mut count = 0;
+        self.take_old(now).len()
+    }
+
+    fn take_old(&mut self, now: Instant) -> Vec<(Key, Pending)> {
+        let mut old = Vec::new();
         while let Some((since, key, serial)) = self.ages.front() {
             let current = self.waiting.get(key).is_some_and(|p| p.serial == *serial);
             if current && now < *since + self.bounds.timeout {
                 break;
             }
-            if current && let Some(gone) = self.waiting.remove(key) {
+            let Some((_, key, _)) = self.ages.pop_front() else { break };
+            if current && let Some(gone) = self.waiting.remove(&key) {
                 self.octets -= gone.octets;
-                count += 1;
+                old.push((key, gone));
             }
-            self.ages.pop_front();
         }
         // Messages that became whole leave their ages behind the oldest one that waits.
         if self.ages.len() > 2 * self.waiting.len() + 64 {
             let waiting = &self.waiting;
             self.ages.retain(|(_, key, serial)| waiting.get(key).is_some_and(|p| p.serial == *serial));
         }
-        self.expired += count as u64;
-        count
+        self.expired += old.len() as u64;
+        old
     }
 
     /// Messages of which parts are missing.
@@ -226,6 +295,13 @@ impl Joiner {
 #[must_use]
 pub fn read(piece: &Piece<'_>, default: Alphabet) -> Joined {
     whole(&[Text::read(piece, default)])
+}
+
+/// What the parts of one message say together, in this order.
+#[must_use]
+pub fn join_all(pieces: &[Piece<'_>], default: Alphabet) -> Joined {
+    let texts: Vec<Text> = pieces.iter().map(|p| Text::read(p, default)).collect();
+    whole(&texts)
 }
 
 impl Text {
@@ -346,5 +422,29 @@ mod tests {
         assert_eq!(joiner.expire(later), 2);
         assert_eq!((joiner.waiting(), joiner.octets, joiner.expired()), (0, 0, 2));
         assert_eq!(add(&mut joiner, later, &first(3)), Outcome::Waiting);
+    }
+
+    #[test]
+    fn parts_that_are_kept_wait_again_when_their_message_did_not_arrive() {
+        let now = Instant::now();
+        let bounds = Bounds { timeout: Duration::from_secs(10), ..Bounds::default() };
+        let mut joiner = Joiner::keeping(bounds, Alphabet::Gsm7);
+        let parts = pieces(&"a".repeat(320), 1, Style::default());
+        let message = ShortMessage { esm_class: 0x40, text: &parts[2].0, ..ShortMessage::default() };
+        let (key, part) = Key::of(&Piece::from(&message)).unwrap();
+        add(&mut joiner, now, &parts[0]);
+        add(&mut joiner, now, &parts[1]);
+        assert!(matches!(add(&mut joiner, now, &parts[2]), Outcome::Whole(_)));
+        joiner.reopen(now, &key, part);
+        assert_eq!(joiner.waiting(), 1);
+        assert!(matches!(add(&mut joiner, now, &parts[2]), Outcome::Whole(j) if j.parts == 3));
+        joiner.settle(&key);
+        assert_eq!((joiner.waiting(), joiner.octets), (0, 0));
+        add(&mut joiner, now, &parts[0]);
+        add(&mut joiner, now, &parts[1]);
+        assert!(joiner.overdue(now).is_empty());
+        let old = joiner.overdue(now + Duration::from_secs(10));
+        assert_eq!((old.len(), old[0].1.len(), &old[0].0), (1, 2, &key));
+        assert_eq!((joiner.waiting(), joiner.octets), (0, 0));
     }
 }

@@ -11,6 +11,7 @@
 
 pub mod compose;
 mod handle;
+pub mod ids;
 pub mod join;
 mod run;
 #[cfg(test)]

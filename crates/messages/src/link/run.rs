@@ -206,7 +206,7 @@ impl Runner {
                 Output::Response { header, request, token } => {
                     let rest = pdu.get(frame::HEADER..).unwrap_or_default();
                     let unread = Pdu { header, body: Body::Unknown(rest) };
-                    let pdu = Pdu::read(pdu, self.link.0.options.rules).unwrap_or(unread);
+                    let pdu = Pdu::read(pdu, self.link.0.rules()).unwrap_or(unread);
                     self.handler.response(&self.link, token, request, &pdu);
                 }
                 Output::Send(header) => {
@@ -234,7 +234,7 @@ impl Runner {
 
     fn request(&mut self, header: Header, pdu: &[u8]) {
         let link = &self.link;
-        match Pdu::read(pdu, link.0.options.rules) {
+        match Pdu::read(pdu, link.0.rules()) {
             Ok(Pdu { body: Body::Bind(bind), .. }) => self.handler.bind(link, header, &bind),
             Ok(Pdu { body: Body::Outbind(outbind), .. }) => self.handler.outbind(link, &outbind),
             Ok(pdu) => self.handler.request(link, &pdu),

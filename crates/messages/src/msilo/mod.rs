@@ -1,6 +1,6 @@
 //! Messages (RFC 3428) for users who are not there: stored by the script, sent when it says so, usually at registration.
 //!
-//! Left out: reminders, and sending at a time that the script names.
+//! A message may name the time when it is sent as a reminder; senders may be told that their message was stored.
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::tz::TimeZone;
 use parking_lot::Mutex;
 use switchroom_calls::core::body;
 use switchroom_calls::tm::api::{Request, request};
@@ -15,9 +16,12 @@ use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, TRUE, wait};
 use switchroom_kernel::module::{Function, Module, Param, Statistic, TableUse};
 use switchroom_kernel::open::Opening;
 use switchroom_kernel::ports::store::{Query, SqlValue, Store};
+use switchroom_kernel::run::print_format;
 use switchroom_kernel::stats::StatId;
 use switchroom_kernel::{Kernel, Shard};
-use switchroom_wire::sip::Uri;
+use switchroom_script::vm::VarAccess;
+use switchroom_script::{Template, Variable};
+use switchroom_wire::sip::{HeaderId, NameAddr, Uri};
 
 /// The module.
 pub static MODULE: Module = Module {
@@ -27,10 +31,18 @@ pub static MODULE: Module = Module {
     params: &[
         Param::unset("db_url", "Database"),
         Param::str("db_table", "silo", "Table of messages"),
-        Param::unset("from_address", "URI that stored messages come from; their sender when unset"),
+        Param::unset("from_address", "URI that tells senders of the storing; nobody is told when unset"),
+        Param::unset("contact_hdr", "Header line Contact of what tells senders"),
+        Param::unset("content_type_hdr", "Header line Content-Type of what tells senders"),
+        Param::unset("offline_message", "What senders are told; may contain variables, as the three above"),
+        Param::int("use_contact", "1", "Tell senders at their Contact, else at the URI of From"),
+        Param::unset("reminder", "URI that reminders come from; without it there are none"),
+        Param::int("send_time", "0", "Seconds between looks for reminders to be sent; 0 sends none"),
+        Param::unset("snd_time_avp", "Variable that says when to remind, as 20260131120000"),
         Param::unset("outbound_proxy", "Where stored messages go first"),
         Param::int("expire_time", "259200", "Seconds for which a message is kept"),
-        Param::int("check_time", "60", "Seconds between looks for messages whose time is over"),
+        Param::int("check_time", "60", "Seconds of one cycle"),
+        Param::int("clean_period", "10", "Cycles between looks for messages whose time is over"),
         Param::int("add_date", "1", "Write the date of storing before a text"),
         Param::int("max_messages", "0", "Messages kept for one user; 0 for any number"),
         Param::str("sc_mid", "id", "Column"),
@@ -42,6 +54,7 @@ pub static MODULE: Module = Module {
         Param::str("sc_ctype", "ctype", "Column"),
         Param::str("sc_exp_time", "exp_time", "Column"),
         Param::str("sc_inc_time", "inc_time", "Column"),
+        Param::str("sc_snd_time", "snd_time", "Column"),
     ],
     functions: &[
         Function::new("m_store", &["[str]"], "RF", m_store, "Store the MESSAGE for its recipient")
@@ -53,6 +66,8 @@ pub static MODULE: Module = Module {
         Statistic::counter("stored_messages", "Messages stored"),
         Statistic::counter("dumped_messages", "Stored messages that were taken"),
         Statistic::counter("failed_messages", "Stored messages that were sent and not taken"),
+        Statistic::counter("dumped_reminders", "Reminders that were taken"),
+        Statistic::counter("failed_reminders", "Reminders that were sent and not taken"),
     ],
     tables: &[TableUse { name: "silo", version: 6 }],
     open,
@@ -63,6 +78,9 @@ pub static MODULE: Module = Module {
 /// Messages sent by one `m_dump()`.
 const MOST: i64 = 1000;
 
+/// Everything the functions need.
+///
+/// More than 15 fields: they are the module's parameters and its statements.
 struct Silo {
     store: Arc<dyn Store>,
     insert: Arc<str>,
@@ -70,17 +88,31 @@ struct Silo {
     select: Arc<str>,
     delete: Arc<str>,
     expire: Arc<str>,
-    from_address: Option<String>,
+    due: Arc<str>,
+    notice: Option<Notice>,
+    use_contact: bool,
+    reminder: Option<String>,
+    send_time: u64,
+    snd_time: Option<VarAccess>,
     outbound_proxy: Option<Bytes>,
     expire_time: i64,
-    check_time: u64,
+    clean: u64,
     add_date: bool,
     max_messages: i64,
     /// Rows under way, so that a second `m_dump()` does not send them again.
     under_way: Mutex<HashSet<i64>>,
     stored: StatId,
-    dumped: StatId,
-    failed: StatId,
+    /// Taken and not taken: messages, reminders.
+    dumped: [StatId; 2],
+    failed: [StatId; 2],
+}
+
+/// What senders are told.
+struct Notice {
+    from: Template,
+    body: Template,
+    contact: Option<Template>,
+    kind: Option<Template>,
 }
 
 fn open(o: &mut Opening<'_>) -> Result<(), String> {
@@ -96,7 +128,7 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
     let (table, id, from, to) = (name("db_table")?, name("sc_mid")?, name("sc_from")?, name("sc_to")?);
     let (user, host, body, kind) =
         (name("sc_uri_user")?, name("sc_uri_host")?, name("sc_body")?, name("sc_ctype")?);
-    let (expires, came) = (name("sc_exp_time")?, name("sc_inc_time")?);
+    let (expires, came, snd) = (name("sc_exp_time")?, name("sc_inc_time")?, name("sc_snd_time")?);
     let positive = |param: &str| match o.int(param) {
         n if n > 0 => Ok(n),
         n => Err(format!("{param} is {n}; it must be positive")),
@@ -109,33 +141,67 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
             _ => o.store(o.str("db_url").as_deref(), &[])?,
         },
         insert: format!(
-            "INSERT INTO {table} ({from}, {to}, {user}, {host}, {body}, {kind}, {came}, {expires}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+            "INSERT INTO {table} ({from}, {to}, {user}, {host}, {body}, {kind}, {came}, {expires}, {snd}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
         )
         .into(),
         count: format!("SELECT COUNT(*) FROM {table} WHERE {user} = ? AND {host} = ?").into(),
         select: format!(
-            "SELECT {id}, {from}, {to}, {body}, {kind}, {came} FROM {table} WHERE {user} = ? AND {host} = ? AND {expires} > ? ORDER BY {id} LIMIT ?"
+            "SELECT {id}, {from}, {to}, {body}, {kind}, {came} FROM {table} WHERE {user} = ? AND {host} = ? AND {snd} = 0 AND {expires} > ? ORDER BY {id} LIMIT ?"
         )
         .into(),
         delete: format!("DELETE FROM {table} WHERE {id} = ?").into(),
         expire: format!("DELETE FROM {table} WHERE {expires} <= ?").into(),
-        from_address: given("from_address"),
+        due: format!(
+            "SELECT {id}, {from}, {to}, {body}, {kind}, {came}, {user}, {host} FROM {table} WHERE {snd} > 0 AND {snd} <= ? ORDER BY {snd} LIMIT ?"
+        )
+        .into(),
+        notice: notice(o)?,
+        use_contact: o.on("use_contact"),
+        reminder: given("reminder"),
+        send_time: o.int("send_time").max(0) as u64,
+        snd_time: match given("snd_time_avp") {
+            None => None,
+            Some(text) => {
+                let variable = Variable::compile(&text, &o.kernel.registry);
+                let variable = variable.map_err(|e| format!("snd_time_avp \"{text}\": {e}"))?;
+                Some(variable.access().cloned().ok_or_else(|| {
+                    format!("snd_time_avp \"{text}\" is no plain variable such as $avp(snd_time)")
+                })?)
+            }
+        },
         outbound_proxy: given("outbound_proxy").map(Bytes::from),
         expire_time: positive("expire_time")?,
-        check_time: positive("check_time")? as u64,
+        clean: (positive("check_time")? * positive("clean_period")?) as u64,
         add_date: o.on("add_date"),
         max_messages: o.int("max_messages"),
         under_way: Mutex::default(),
         stored: o.stat("stored_messages")?,
-        dumped: o.stat("dumped_messages")?,
-        failed: o.stat("failed_messages")?,
+        dumped: [o.stat("dumped_messages")?, o.stat("dumped_reminders")?],
+        failed: [o.stat("failed_messages")?, o.stat("failed_reminders")?],
     };
     o.provide(Arc::new(silo));
     Ok(())
 }
 
+fn notice(o: &Opening<'_>) -> Result<Option<Notice>, String> {
+    let template = |param: &str| match o.str(param).filter(|v| !v.is_empty()) {
+        None => Ok(None),
+        Some(text) => Template::compile(text.as_bytes(), &o.kernel.registry)
+            .map(Some)
+            .map_err(|e| format!("parameter `{param}`: {e}")),
+    };
+    let (Some(from), Some(body)) = (template("from_address")?, template("offline_message")?) else {
+        return Ok(None);
+    };
+    Ok(Some(Notice { from, body, contact: template("contact_hdr")?, kind: template("content_type_hdr")? }))
+}
+
 fn live(kernel: &Arc<Kernel>) {
-    let period = kernel.state::<Arc<Silo>>().check_time;
+    let silo = kernel.state::<Arc<Silo>>();
+    let (period, send_time) = (silo.clean, silo.send_time);
+    if send_time > 0 && silo.reminder.is_some() {
+        kernel.every(Duration::from_secs(send_time), |kernel| async move { remind(&kernel).await });
+    }
     kernel.every(Duration::from_secs(period), |kernel| async move {
         let silo = kernel.state::<Arc<Silo>>();
         let query = Query::new(silo.expire.clone(), vec![(kernel.unix() as i64).into()]);
@@ -152,12 +218,40 @@ fn owner(uri: &[u8]) -> Option<(String, String)> {
     Some((text(uri.user.filter(|u| !u.is_empty())?), text(uri.host).to_ascii_lowercase()))
 }
 
+/// Sends the reminders whose time has come.
+async fn remind(kernel: &Arc<Kernel>) {
+    let silo = kernel.state::<Arc<Silo>>().clone();
+    let query = Query::new(silo.due.clone(), vec![(kernel.unix() as i64).into(), MOST.into()]);
+    let rows = match silo.store.fetch(query).await {
+        Ok(rows) => rows.rows,
+        Err(e) => return tracing::warn!("msilo: reminders cannot be read: {e}"),
+    };
+    for row in rows {
+        let text = |i: usize| row.get(i).and_then(SqlValue::to_text).unwrap_or_default().trim().to_owned();
+        let uri = Bytes::from(format!("sip:{}@{}", text(6), text(7)));
+        let silo = silo.clone();
+        // One that finds no room stays for the next look.
+        kernel.on_worker(0, move |shard| send(shard, &silo, &uri, &row, true));
+    }
+}
+
+/// `20260131120000`, local time, as unix seconds.
+fn moment(text: &str, zone: TimeZone) -> Option<i64> {
+    if text.len() != 14 {
+        return None;
+    }
+    let local = jiff::civil::DateTime::strptime("%Y%m%d%H%M%S", text).ok()?;
+    Some(local.to_zoned(zone).ok()?.timestamp().as_second())
+}
+
 /// `m_store([owner])`: 1 when it is stored, -1 when it cannot be.
 fn m_store(c: &mut Call<'_>) -> Flow {
     let kernel = c.ctx.shard.kernel.clone();
     let silo = kernel.state::<Arc<Silo>>().clone();
-    let target = c.str(0).cloned().unwrap_or_else(|| c.ctx.ruri());
-    let Some((user, host)) = owner(&target) else {
+    let to = c.ctx.msg.to().ok().and_then(|to| owner(to.uri));
+    let target = c.str(0).cloned();
+    let asked = target.as_ref().map(|t| owner(t)).unwrap_or_else(|| owner(&c.ctx.ruri()).or(to));
+    let Some((user, host)) = asked else {
         tracing::warn!("m_store(): the owner has no user");
         return FALSE;
     };
@@ -168,17 +262,32 @@ fn m_store(c: &mut Call<'_>) -> Flow {
         return FALSE;
     }
     let now = kernel.unix() as i64;
+    let (from, to) = (text(from.uri), text(to.uri));
+    let mut remind_at = 0;
+    if let Some(variable) = &silo.snd_time {
+        let said = c.ctx.get_var(variable).to_bytes().unwrap_or_default();
+        let said = String::from_utf8_lossy(&said);
+        match moment(said.trim(), TimeZone::system()) {
+            Some(at) => remind_at = at,
+            None if said.is_empty() => {}
+            None => {
+                tracing::error!("m_store(): the time \"{said}\" is not of the form 20260131120000");
+                return FALSE;
+            }
+        }
+    }
     let insert = Query::new(
         silo.insert.clone(),
         vec![
-            text(from.uri).into(),
-            text(to.uri).into(),
+            from.into(),
+            to.into(),
             user.as_str().into(),
             host.as_str().into(),
             SqlValue::Blob(body.bytes.to_vec()),
             text(&body.kind).into(),
             now.into(),
-            (now + silo.expire_time).into(),
+            (now.max(remind_at) + silo.expire_time).into(),
+            remind_at.into(),
         ],
     );
     let count = Query::new(silo.count.clone(), vec![user.into(), host.into()]);
@@ -198,6 +307,7 @@ fn m_store(c: &mut Call<'_>) -> Flow {
     wait(Box::pin(work), move |ctx, result| match result {
         Ok(1..) => {
             ctx.shard.kernel.stats.add_outside(silo.stored, 1);
+            tell_sender(ctx, &silo);
             TRUE
         }
         Ok(0) => {
@@ -209,6 +319,45 @@ fn m_store(c: &mut Call<'_>) -> Flow {
             FALSE
         }
     })
+}
+
+/// The sender hears that his message was stored, when that is wanted.
+fn tell_sender(ctx: &mut Ctx, silo: &Silo) {
+    let Some(notice) = &silo.notice else { return };
+    let contact = ctx.msg.header(HeaderId::Contact).and_then(|h| NameAddr::parse(h.value).ok());
+    let contact = contact.filter(|_| silo.use_contact).map(|c| Bytes::copy_from_slice(c.uri));
+    let Ok(from) = ctx.msg.from() else { return };
+    let sender = Bytes::copy_from_slice(from.uri);
+    let bracketed = |uri: &[u8]| Bytes::from([b"<", uri, b">"].concat());
+    let (own, body) = (print_format(ctx, &notice.from), print_format(ctx, &notice.body));
+    let headers = notice.contact.as_ref().map(|t| print_format(ctx, t)).unwrap_or_default();
+    let kind = notice.kind.as_ref().map(|t| print_format(ctx, t)).unwrap_or_default();
+    // The parameter is a whole header line.
+    let kind = match kind.iter().position(|b| *b == b':') {
+        Some(colon) => Bytes::copy_from_slice(kind[colon + 1..].trim_ascii()),
+        None => Bytes::from_static(b"text/plain"),
+    };
+    let made = Request {
+        method: Bytes::from_static(b"MESSAGE"),
+        ruri: contact.unwrap_or_else(|| sender.clone()),
+        from: bracketed(&own),
+        to: bracketed(&sender),
+        next_hop: silo.outbound_proxy.clone(),
+        headers: lines(&headers),
+        body: Some((kind, body)),
+        ..Request::default()
+    };
+    request(&ctx.shard.clone(), made, Rc::new(|_, _, _| {}));
+}
+
+/// Whole header lines, whatever stands at their ends; empty for nothing.
+fn lines(headers: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(headers.len() + 2);
+    for line in headers.split(|b| matches!(b, b'\r' | b'\n')).filter(|l| l.contains(&b':')) {
+        out.extend_from_slice(line);
+        out.extend_from_slice(b"\r\n");
+    }
+    out.into()
 }
 
 /// `m_dump([owner][, max])`: sends what is stored for the owner, or the user of To. True when the table could be read.
@@ -224,7 +373,7 @@ fn m_dump(c: &mut Call<'_>) -> Flow {
     wait(silo.store.fetch(query), move |ctx, rows| match rows {
         Ok(rows) => {
             let shard = ctx.shard.clone();
-            rows.rows.iter().for_each(|row| send(&shard, &silo, &uri, row));
+            rows.rows.iter().for_each(|row| send(&shard, &silo, &uri, row, false));
             TRUE
         }
         Err(e) => {
@@ -234,7 +383,7 @@ fn m_dump(c: &mut Call<'_>) -> Flow {
     })
 }
 
-fn send(shard: &Rc<Shard>, silo: &Arc<Silo>, uri: &Bytes, row: &[SqlValue]) {
+fn send(shard: &Rc<Shard>, silo: &Arc<Silo>, uri: &Bytes, row: &[SqlValue], reminds: bool) {
     let text = |i: usize| {
         let text = row.get(i).and_then(SqlValue::to_text).unwrap_or_default();
         text.trim_end().to_owned()
@@ -250,11 +399,12 @@ fn send(shard: &Rc<Shard>, silo: &Arc<Silo>, uri: &Bytes, row: &[SqlValue]) {
     };
     if silo.add_date && kind.to_ascii_lowercase().starts_with("text/plain") {
         let came = row.get(5).and_then(SqlValue::to_int).unwrap_or(0);
-        let mut dated = format!("[Offline message - {}] ", date(came)).into_bytes();
+        let what = if reminds { "Reminder" } else { "Offline" };
+        let mut dated = format!("[{what} message - {}] ", date(came, TimeZone::system())).into_bytes();
         dated.append(&mut body);
         body = dated;
     }
-    let from = silo.from_address.clone().unwrap_or_else(|| text(1));
+    let from = silo.reminder.clone().filter(|_| reminds).unwrap_or_else(|| text(1));
     let made = Request {
         method: Bytes::from_static(b"MESSAGE"),
         ruri: uri.clone(),
@@ -268,11 +418,11 @@ fn send(shard: &Rc<Shard>, silo: &Arc<Silo>, uri: &Bytes, row: &[SqlValue]) {
     let done = move |shard: &Rc<Shard>, code: u16| {
         let kernel = shard.kernel.clone();
         if !(200..300).contains(&code) {
-            kernel.stats.add_outside(silo.failed, 1);
+            kernel.stats.add_outside(silo.failed[usize::from(reminds)], 1);
             silo.under_way.lock().remove(&id);
             return;
         }
-        kernel.stats.add_outside(silo.dumped, 1);
+        kernel.stats.add_outside(silo.dumped[usize::from(reminds)], 1);
         let silo = silo.clone();
         kernel.drivers.spawn.spawn(Box::pin(async move {
             let query = Query::new(silo.delete.clone(), vec![id.into()]);
@@ -288,12 +438,10 @@ fn send(shard: &Rc<Shard>, silo: &Arc<Silo>, uri: &Bytes, row: &[SqlValue]) {
     request(shard, made, Rc::new(move |shard, code, _| done(shard, code)));
 }
 
-/// `2026-01-31 12:00`, UTC.
-fn date(moment: i64) -> String {
-    let short = switchroom_wire::smpp::time::short(moment, 0);
-    let d = |at: usize| char::from(short[at]);
-    let pair = |at: usize| [d(at), d(at + 1)].iter().collect::<String>();
-    format!("20{}-{}-{} {}:{}", pair(0), pair(2), pair(4), pair(6), pair(8))
+/// `2026-01-31 12:00`
+fn date(moment: i64, zone: TimeZone) -> String {
+    let at = jiff::Timestamp::from_second(moment).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    at.to_zoned(zone).strftime("%Y-%m-%d %H:%M").to_string()
 }
 
 #[cfg(test)]
@@ -308,7 +456,24 @@ mod tests {
     }
 
     #[test]
+    fn times_of_reminders_are_read() {
+        assert_eq!(moment("20231114221320", TimeZone::UTC), Some(1_700_000_000));
+        assert_eq!(moment("19700101000000", TimeZone::UTC), Some(0));
+        assert_eq!(moment("20240229120000", TimeZone::UTC), Some(1_709_208_000));
+        for wrong in ["", "2023111422132", "20231314221320", "20231114251320", "2023111422132x"] {
+            assert_eq!(moment(wrong, TimeZone::UTC), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn header_lines_are_whole_or_left_out() {
+        assert_eq!(&lines(b"Contact: <sip:a>")[..], b"Contact: <sip:a>\r\n");
+        assert_eq!(&lines(b"Contact: <sip:a>\r\n\r\n")[..], b"Contact: <sip:a>\r\n");
+        assert!(lines(b"x").is_empty());
+    }
+
+    #[test]
     fn dates_are_for_people() {
-        assert_eq!(date(1_700_000_000), "2023-11-14 22:13");
+        assert_eq!(date(1_700_000_000, TimeZone::UTC), "2023-11-14 22:13");
     }
 }

@@ -12,7 +12,8 @@ use super::gateway::Gateway;
 use crate::link::compose::Style;
 use crate::link::join::Joined;
 
-pub use super::incoming::{Answer, Verdict, escape_user};
+pub use super::answer::{Answer, Verdict};
+pub use super::incoming::escape_user;
 pub use super::outgoing::{Accepted, Failure, Outgoing, Party};
 
 /// A connection as others see it.
@@ -100,7 +101,13 @@ pub struct Receipt {
 
 /// Who may take what comes, before it becomes a SIP MESSAGE.
 pub trait Receiver: Send + Sync {
-    /// Takes it and answers later, or gives the answer back to let it become a MESSAGE. Must not block.
+    /// Whether it takes the messages of this connection between these two as they come, part by part.
+    fn wants(&self, connection: &str, source: &Party, destination: &Party) -> bool;
+    /// A phone can be reached again, says the centre of this connection. Must not block.
+    fn alert(&self, connection: &str, number: &Party);
+    /// Takes a message as it came, a part of a text perhaps, and answers later. Must not block.
+    fn take(&self, connection: &str, message: Outgoing, answer: Answer);
+    /// Takes a receipt, or a message it did not want, and answers later, or gives the answer back to let it become a MESSAGE. Must not block.
     fn receive(&self, incoming: &Incoming, answer: Answer) -> Option<Answer>;
 }
 

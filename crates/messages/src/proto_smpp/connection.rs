@@ -1,5 +1,6 @@
 //! One row of the table alive: connecting, binding, binding again after pauses, and sending what waits.
 
+use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use super::outgoing::{Accepted, Failure, Job, Outgoing, Queue, Turn};
 use super::params::Conf;
 use super::store::{Kind, Row};
 use crate::link::compose::References;
-use crate::link::join::Joiner;
+use crate::link::join::{Joiner, Key};
 use crate::link::{Counters, Link, LinkHandle, Options};
 
 /// Token of our bind.
@@ -34,6 +35,8 @@ pub(super) struct Connection {
     pub conf: Conf,
     pub counters: Arc<Counters>,
     pub joiner: Mutex<Joiner>,
+    /// Names of the parts that an application wants receipts for.
+    pub submitted: Mutex<HashMap<Key, Vec<Vec<u8>>>>,
     pub references: References,
     pub queue: Mutex<Queue>,
     life: Mutex<Life>,
@@ -94,6 +97,7 @@ impl Connection {
             conf,
             counters: Arc::default(),
             joiner: Mutex::new(joiner),
+            submitted: Mutex::default(),
             references: References::default(),
             queue: Mutex::default(),
             life: Mutex::new(Life {

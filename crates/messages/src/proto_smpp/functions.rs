@@ -15,6 +15,7 @@ use switchroom_wire::sip::Uri;
 use super::connection::{self, Connection};
 use super::gateway::Gateway;
 use super::outgoing::{Accepted, Failure, Outgoing, Party};
+use crate::imdn::{self, Asked, Cpim};
 use crate::link::compose::{ComposeError, Wanted, compose};
 
 /// There is no such connection.
@@ -57,6 +58,7 @@ pub(super) fn send_smpp_message(c: &mut Call<'_>) -> Flow {
         }
     };
     let parts = messages.len();
+    let asked = asked(c);
     let until = gateway.clock.now() + gateway.send_wait;
     let waits: Vec<_> =
         messages.into_iter().map(|m| connection::submit(&gateway, &connection, m, until)).collect();
@@ -69,11 +71,20 @@ pub(super) fn send_smpp_message(c: &mut Call<'_>) -> Flow {
             Either::Right(_) => vec![Err(Failure::Unanswered)],
         }
     };
-    wait(answers, move |ctx, answers| finish(ctx, &gateway, &name, parts, answers))
+    wait(answers, move |ctx, answers| {
+        let left = Left { parts, ..Left::default() };
+        finish(ctx, &gateway, &name, left, asked.map(|(asked, _)| asked), answers)
+    })
 }
 
-fn finish(ctx: &mut Ctx, gateway: &Gateway, name: &str, parts: usize, answers: Vec<Accepted>) -> Flow {
-    let mut left = Left { parts, ..Left::default() };
+fn finish(
+    ctx: &mut Ctx,
+    gateway: &Gateway,
+    name: &str,
+    mut left: Left,
+    asked: Option<Asked>,
+    answers: Vec<Accepted>,
+) -> Flow {
     let mut failure = None;
     for answer in answers {
         match answer {
@@ -86,6 +97,9 @@ fn finish(ctx: &mut Ctx, gateway: &Gateway, name: &str, parts: usize, answers: V
     let flow = match failure {
         None => {
             left.status = Some(0);
+            if let Some(asked) = asked {
+                gateway.asked.lock().add(name, &left.ids, asked);
+            }
             gateway.count(|s| s.sent);
             TRUE
         }
@@ -123,7 +137,10 @@ fn prepare(c: &Call<'_>, connection: &Connection) -> Result<Vec<Outgoing>, Strin
     let reference = connection.references.next(&destination.addr);
     let composed = compose(&text, wanted, None, reference, connection.conf.style)
         .map_err(|e: ComposeError| e.to_string())?;
-    let registered_delivery = u8::from(c.int(5).unwrap_or(0) > 0);
+    let registered_delivery = match asked(c) {
+        Some((_, receipts)) => receipts,
+        None => u8::from(c.int(5).unwrap_or(0) > 0),
+    };
     let messages = composed.parts.into_iter().map(|part| Outgoing {
         source: source.clone(),
         destination: destination.clone(),
@@ -180,8 +197,46 @@ fn unescaped(user: &[u8]) -> Option<Vec<u8>> {
     (!out.is_empty()).then_some(out)
 }
 
+/// The body when it is wrapped (RFC 3862) and none was given as argument.
+pub(crate) fn wrapped(c: &Call<'_>) -> Option<String> {
+    let body = body::current(c.ctx);
+    let kind = body.kind.get(..imdn::CPIM.len())?;
+    let is_it = c.str(3).is_none() && kind.eq_ignore_ascii_case(imdn::CPIM.as_bytes());
+    is_it.then(|| String::from_utf8_lossy(&body.bytes).into_owned())
+}
+
+/// Who wants to be told of the end of the message, and `registered_delivery` for that.
+pub(crate) fn asked(c: &Call<'_>) -> Option<(Asked, u8)> {
+    let text = wrapped(c)?;
+    let cpim = Cpim::read(&text).filter(|cpim| cpim.receipts() != 0)?;
+    let (user, domain) = aor(c.ctx.msg.from().ok().map(|f| f.uri))?;
+    let (to, host) = aor(Some(&c.ctx.ruri()))?;
+    let asked = Asked {
+        user: format!("sip:{user}@{domain}").into(),
+        message_id: cpim.message_id.into(),
+        moment: cpim.moment.into(),
+        recipient: format!("sip:{to}@{host}").into(),
+        parts: 1,
+    };
+    Some((asked, cpim.receipts()))
+}
+
+/// User and host of a SIP URI.
+pub(crate) fn aor(uri: Option<&[u8]>) -> Option<(String, String)> {
+    let uri = Uri::parse(uri?).ok()?;
+    let text = |t: &[u8]| String::from_utf8_lossy(t).into_owned();
+    Some((text(uri.user.filter(|u| !u.is_empty())?), text(uri.host).to_ascii_lowercase()))
+}
+
 /// The text, and whether it must go as UCS-2.
 pub(crate) fn content(c: &Call<'_>) -> Result<(String, bool), String> {
+    if let Some(text) = wrapped(c) {
+        let cpim = Cpim::read(&text).ok_or("the body is no message/cpim (RFC 3862)")?;
+        return match cpim.kind.as_str() {
+            "text/plain" => Ok((cpim.body.to_owned(), c.int(4).is_some_and(|n| n > 0))),
+            other => Err(format!("there is {other} inside of the message/cpim, and only text can be sent")),
+        };
+    }
     let body = body::current(c.ctx);
     let kind = String::from_utf8_lossy(&body.kind).to_ascii_lowercase();
     let charset = kind.split("charset=").nth(1).unwrap_or_default().trim_matches('"');

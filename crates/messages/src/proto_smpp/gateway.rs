@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use futures_util::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use switchroom_engine::smpp_session::{Settings, Side};
 use switchroom_kernel::Kernel;
 use switchroom_kernel::events::EventId;
@@ -19,14 +19,17 @@ use switchroom_kernel::ports::net::{Clock, Spawn};
 use switchroom_kernel::ports::stream::{ByteStream, Streams};
 use switchroom_kernel::stats::{StatId, Stats};
 use switchroom_script::Value;
-use switchroom_wire::smpp::CommandId;
+use switchroom_wire::smpp::{CommandId, ShortMessage};
 
+use super::answer::{Answer, Verdict};
 use super::api::Receiver;
+use super::asked::Waiting;
 use super::connection::{self, Connection};
 use super::incoming::Peer;
 use super::params::Confs;
+use super::parts::{self, Part};
 use super::store::{Kind, Row, Table};
-use crate::link::join::{Bounds, Joiner};
+use crate::link::join::{Bounds, Joiner, Key, Outcome};
 use crate::link::{Link, Options};
 
 /// How long a peer that connects may take for its first PDU.
@@ -65,9 +68,14 @@ pub(super) struct Gateway {
     pub counted: Counted,
     pub bind_event: Option<EventId>,
     pub receipt_event: Option<EventId>,
+    pub alert_event: Option<EventId>,
+    pub asked: Mutex<Waiting>,
+    /// Whether the database has the table of parts.
+    pub keeps_parts: bool,
     pub receiver: RwLock<Option<Arc<dyn Receiver>>>,
     pub connections: RwLock<BTreeMap<String, Arc<Connection>>>,
-    pub next_worker: AtomicUsize,
+    /// For the names of messages that are submitted to us.
+    pub serial: AtomicU64,
 }
 
 impl Gateway {
@@ -107,6 +115,59 @@ impl Gateway {
         self.raise(self.bind_event, values.map(|v| Value::str(v.to_owned())).to_vec());
     }
 
+    /// A part is stored, then answered.
+    pub fn keep_part(
+        &self,
+        connection: &str,
+        key: &Key,
+        part: u8,
+        message: &ShortMessage<'_>,
+        answer: Answer,
+    ) {
+        if !self.keeps_parts {
+            return answer.give(Verdict::Taken);
+        }
+        let queries = parts::keep(connection, key, part, message, self.unix() as i64);
+        let store = self.table.store.clone();
+        self.spawn.spawn(Box::pin(async move {
+            match store.batch(queries).await {
+                Ok(()) => answer.give(Verdict::Taken),
+                Err(e) => {
+                    tracing::error!("proto_smpp: a part cannot be stored: {e}");
+                    answer.give(Verdict::Later);
+                }
+            }
+        }));
+    }
+
+    /// The parts of a message are not needed any more.
+    pub fn forget_parts(&self, connection: &str, key: &Key) {
+        if !self.keeps_parts {
+            return;
+        }
+        let (query, store) = (parts::forget(connection, key), self.table.store.clone());
+        self.spawn.spawn(Box::pin(async move {
+            if let Err(e) = store.execute(query).await {
+                tracing::error!("proto_smpp: parts of a message stay in smpp_part: {e}");
+            }
+        }));
+    }
+
+    /// Parts that waited when the process ended.
+    pub fn restore(&self, parts: Vec<Part>) {
+        let now = self.clock.now();
+        for part in parts {
+            let Some(connection) = self.find(&part.connection) else { continue };
+            let mut joiner = connection.joiner.lock();
+            if let (Outcome::Whole(_), Some((key, n))) =
+                (joiner.add(now, &part.piece()), Key::of(&part.piece()))
+            {
+                // The last part is never stored, so there is one too many; it waits for the peer's.
+                joiner.reopen(now, &key, n);
+            }
+        }
+    }
+
     /// The connections of these rows, before traffic.
     pub fn prepare(&self, rows: Vec<Row>) -> Result<(), String> {
         let made = rows.into_iter().map(|row| self.make(row)).collect::<Result<Vec<_>, _>>()?;
@@ -116,7 +177,7 @@ impl Gateway {
 
     fn make(&self, row: Row) -> Result<Arc<Connection>, String> {
         let conf = self.confs.of(&row.name)?;
-        let joiner = Joiner::new(self.join, conf.style.default);
+        let joiner = Joiner::keeping(self.join, conf.style.default);
         Ok(Arc::new(Connection::new(row, conf, joiner)))
     }
 
@@ -133,8 +194,10 @@ impl Gateway {
                 let kept = match old.remove(&new.row.name) {
                     Some(before) if before.row == new.row => before,
                     before => {
-                        if before.is_some() {
+                        if let Some(before) = &before {
                             changed += 1;
+                            // Parts wait on.
+                            std::mem::swap(&mut *new.joiner.lock(), &mut *before.joiner.lock());
                         } else {
                             added += 1;
                         }
@@ -240,9 +303,4 @@ impl AsyncWrite for Resumed {
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.stream).poll_close(cx)
     }
-}
-
-/// Which worker takes the next message.
-pub(super) fn next_worker(gateway: &Gateway, workers: usize) -> usize {
-    gateway.next_worker.fetch_add(1, Relaxed) % workers.max(1)
 }

@@ -5,6 +5,7 @@
 //! in memory.
 
 use std::cell::RefCell;
+use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,88 +16,20 @@ use switchroom_engine::smpp_session::{Mode, Side};
 use switchroom_script::Value;
 use switchroom_wire::gsm::Alphabet;
 use switchroom_wire::smpp::{
-    Bind, Body, CommandId, Header, MessageId, MessageState, Outbind, Pdu, ShortMessage, Status, receipt, tag,
+    Bind, Body, CommandId, Header, MessageState, Outbind, Pdu, ShortMessage, Status, push_tlv, receipt, tag,
 };
 
+use super::answer::{Answer, Arrival, Receipts, Verdict};
 use super::api::{Incoming, Receipt};
 use super::connection::{self, BIND, Connection};
-use super::gateway::{Gateway, next_worker, same};
-use super::outgoing::Party;
-use crate::link::join::{Outcome, Piece, read};
+use super::gateway::{Gateway, same};
+use super::outgoing::{Outgoing, Party};
+use crate::imdn::{self, Asked};
+use crate::link::join::{Key, Outcome, Piece, read};
 use crate::link::{Closed, Handler, LinkHandle};
 
-/// What became of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It was delivered or kept.
-    Taken,
-    /// Not now; the peer may try again.
-    Later,
-    /// Never; the peer may give it up.
-    Never,
-    /// This status.
-    Status(Status),
-}
-
-impl Verdict {
-    /// From the final reply to a MESSAGE.
-    #[must_use]
-    pub fn of_reply(code: u16) -> Verdict {
-        match code {
-            200..=299 => Verdict::Taken,
-            // Timeouts, no way to send, busy, overload.
-            408 | 413 | 423 | 429 | 430 | 477 | 478 | 480 | 486 | 491 | 500..=599 | 300..=399 => {
-                Verdict::Later
-            }
-            _ => Verdict::Never,
-        }
-    }
-}
-
-/// The answer that a message waits for. Dropped, it asks the peer to try again.
-pub struct Answer {
-    link: LinkHandle,
-    header: Option<Header>,
-    /// Our name for a message that was submitted to us.
-    id: Vec<u8>,
-}
-
-impl Answer {
-    /// Answers.
-    pub fn give(mut self, verdict: Verdict) {
-        self.finish(verdict);
-    }
-
-    /// Answers a submitted message with a name for it.
-    pub fn accept(mut self, id: &[u8]) {
-        self.id = id.to_vec();
-        self.finish(Verdict::Taken);
-    }
-
-    fn finish(&mut self, verdict: Verdict) {
-        let Some(header) = self.header.take() else { return };
-        let delivered = header.command == CommandId::DELIVER_SM;
-        let status = match verdict {
-            Verdict::Taken => Status::OK,
-            Verdict::Later if delivered => Status::RX_T_APPN,
-            Verdict::Later => Status::MSGQFUL,
-            Verdict::Never if delivered => Status::RX_R_APPN,
-            Verdict::Never => Status::SUBMITFAIL,
-            Verdict::Status(status) => status,
-        };
-        let body = match status {
-            Status::OK => Body::MessageId(MessageId { id: &self.id, present: true, ..MessageId::default() }),
-            _ => Body::Empty,
-        };
-        self.link.respond(header, status, &body);
-    }
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        self.finish(Verdict::Later);
-    }
-}
+/// Texts of an application in parts, whose names are remembered for their receipts.
+const MAX_SUBMITTED: usize = 10_000;
 
 /// One peer: what happens on its link.
 pub(super) struct Peer {
@@ -142,88 +75,208 @@ impl Peer {
 
     fn message(&self, link: &LinkHandle, header: Header, message: &ShortMessage<'_>) {
         let Some(connection) = self.connection() else { return };
-        let mut answer = Answer { link: link.clone(), header: Some(header), id: Vec::new() };
+        let mut answer =
+            Answer { waits: Some((link.clone(), header)), id: Vec::new(), parts: None, receipts: None };
         if header.command == CommandId::SUBMIT_SM || header.command == CommandId::DATA_SM {
-            let serial = self.gateway.next_worker.load(std::sync::atomic::Ordering::Relaxed) as u64;
+            let serial = self.gateway.serial.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             let number = self.gateway.unix() << 20 | serial & 0xf_ffff;
             answer.id = format!("{number:x}").into_bytes();
         }
+        let party =
+            |a: &switchroom_wire::smpp::Address<'_>| Party { ton: a.ton, npi: a.npi, addr: a.addr.to_vec() };
+        let (source, destination) = (party(&message.source), party(&message.destination));
+        let receiver = self.gateway.receiver.read().clone().filter(|_| !message.is_receipt());
+        if let Some(receiver) = receiver
+            && receiver.wants(&connection.row.name, &source, &destination)
+        {
+            self.gateway.count(|s| s.received);
+            let raw = as_it_came(message, source, destination, connection.side());
+            return receiver.take(&connection.row.name, raw, answer);
+        }
+        let wanted = connection.side() == Side::Centre && matches!(message.registered_delivery & 0x03, 1 | 3);
+        let (own_id, mut ids) = (answer.id.clone(), vec![answer.id.clone()]);
         let piece = Piece::from(message);
+        let of = Key::of(&piece).filter(|_| !message.is_receipt());
         let content = match message.is_receipt() {
             // The alphabet of receipts is that of their text, whatever they say.
             true => read(&Piece { data_coding: receipt_coding(message), ..piece }, Alphabet::Latin1),
             false => match connection.joiner.lock().add(self.gateway.clock.now(), &piece) {
-                Outcome::Whole(joined) => joined,
-                Outcome::Waiting => return answer.give(Verdict::Taken),
+                Outcome::Whole(joined) => {
+                    if let Some((key, _)) = &of {
+                        ids.extend(connection.submitted.lock().remove(key).unwrap_or_default());
+                    }
+                    answer.parts = of.map(|(key, part)| Arrival {
+                        gateway: self.gateway.clone(),
+                        connection: connection.clone(),
+                        key,
+                        last: Some(part),
+                    });
+                    joined
+                }
+                Outcome::Waiting => {
+                    let Some((key, part)) = of else { return answer.give(Verdict::Taken) };
+                    if wanted {
+                        let mut submitted = connection.submitted.lock();
+                        if submitted.len() < MAX_SUBMITTED || submitted.contains_key(&key) {
+                            let ids = submitted.entry(key.clone()).or_default();
+                            if ids.len() < 255 {
+                                ids.push(own_id);
+                            }
+                        }
+                    }
+                    return self.gateway.keep_part(&connection.row.name, &key, part, message, answer);
+                }
                 Outcome::Full => {
                     tracing::warn!("proto_smpp: {}: too many parts wait", connection.row.name);
                     return answer.give(Verdict::Later);
                 }
             },
         };
-        let party =
-            |a: &switchroom_wire::smpp::Address<'_>| Party { ton: a.ton, npi: a.npi, addr: a.addr.to_vec() };
+        if wanted && !message.is_receipt() {
+            answer.receipts = Some(Receipts {
+                gateway: self.gateway.clone(),
+                connection: connection.clone(),
+                ids,
+                source: source.clone(),
+                destination: destination.clone(),
+                submitted: self.gateway.unix() as i64,
+            });
+        }
         let incoming = Incoming {
             connection: connection.row.name.clone(),
-            source: party(&message.source),
-            destination: party(&message.destination),
+            source,
+            destination,
             receipt: message.is_receipt().then(|| receipt_of(message, &content.octets)),
             content,
             data_coding: message.data_coding,
             esm_class: message.esm_class,
             protocol_id: message.protocol_id,
         };
-        self.take(incoming, answer);
+        arrived(&self.gateway, &self.address, incoming, answer);
     }
+}
 
-    fn take(&self, incoming: Incoming, answer: Answer) {
-        let gateway = &self.gateway;
-        gateway.count(|s| if incoming.receipt.is_some() { s.receipts } else { s.received });
-        if let Some(receipt) = &incoming.receipt {
-            let text = |bytes: &[u8]| Value::str(bytes.to_vec());
-            let values = vec![
-                Value::str(incoming.connection.clone()),
-                Value::str(receipt.id.clone()),
-                Value::str(receipt.word.clone()),
-                Value::str(receipt.error.clone()),
-                text(&incoming.source.addr),
-                text(&incoming.destination.addr),
-                Value::str(incoming.content.text.clone()),
-            ];
-            gateway.raise(gateway.receipt_event, values);
+/// Parts whose others did not come in time go as they are.
+pub(super) fn release(gateway: &Arc<Gateway>) {
+    let connections: Vec<_> = gateway.connections.read().values().cloned().collect();
+    for connection in connections {
+        let overdue = connection.joiner.lock().overdue(gateway.clock.now());
+        for (key, parts) in overdue {
+            connection.submitted.lock().remove(&key);
+            let address = format!("{}:{}", connection.row.host, connection.row.port);
+            let party = |addr: &[u8]| Party { addr: addr.to_vec(), ..Party::default() };
+            for content in parts {
+                let incoming = Incoming {
+                    connection: connection.row.name.clone(),
+                    source: party(&key.source),
+                    destination: party(&key.destination),
+                    content,
+                    data_coding: 0,
+                    esm_class: 0,
+                    protocol_id: 0,
+                    receipt: None,
+                };
+                let (gateway, connection, key) = (gateway.clone(), connection.clone(), key.clone());
+                let parts = Some(Arrival { gateway: gateway.clone(), connection, key, last: None });
+                arrived(
+                    &gateway,
+                    &address,
+                    incoming,
+                    Answer { waits: None, id: Vec::new(), parts, receipts: None },
+                );
+            }
         }
-        let receiver = gateway.receiver.read().clone();
-        let answer = match receiver {
-            Some(receiver) => match receiver.receive(&incoming, answer) {
-                Some(answer) => answer,
-                None => return,
-            },
-            None => answer,
-        };
-        let (Some(uri), Some(kernel)) = (gateway.outbound_uri.clone(), gateway.kernel()) else {
-            // Nobody wants it, and a receipt was told as an event.
-            let verdict = if incoming.receipt.is_some() { Verdict::Taken } else { Verdict::Never };
-            return answer.give(verdict);
-        };
-        let made = message_request(&incoming, &gateway.local, &self.address, uri);
-        let (counted, stats) = (gateway.counted, gateway.stats.clone());
-        let worker = next_worker(gateway, kernel.workers);
-        let posted = kernel.on_worker(worker, move |shard| {
-            let answer = RefCell::new(Some(answer));
-            let done = move |code: u16| {
-                let verdict = Verdict::of_reply(code);
-                if verdict != Verdict::Taken {
-                    stats.add_outside(counted.refused, 1);
-                }
-                if let Some(answer) = answer.borrow_mut().take() {
-                    answer.give(verdict);
-                }
-            };
-            request(shard, made, Rc::new(move |_, code, _| done(code)));
-        });
-        if !posted {
-            tracing::warn!("proto_smpp: a worker is too busy for a message; the peer will try again");
+    }
+}
+
+/// A message came, whole, or a receipt.
+fn arrived(gateway: &Arc<Gateway>, address: &str, incoming: Incoming, answer: Answer) {
+    gateway.count(|s| if incoming.receipt.is_some() { s.receipts } else { s.received });
+    if let Some(receipt) = &incoming.receipt {
+        let text = |bytes: &[u8]| Value::str(bytes.to_vec());
+        let values = vec![
+            Value::str(incoming.connection.clone()),
+            Value::str(receipt.id.clone()),
+            Value::str(receipt.word.clone()),
+            Value::str(receipt.error.clone()),
+            text(&incoming.source.addr),
+            text(&incoming.destination.addr),
+            Value::str(incoming.content.text.clone()),
+        ];
+        gateway.raise(gateway.receipt_event, values);
+    }
+    let mut told = None;
+    if let Some(receipt) = &incoming.receipt {
+        let last = receipt.state.is_final() || receipt.state == MessageState::Accepted;
+        let text = gateway.asked.lock().find(&incoming.connection, &receipt.id, last);
+        if let Some(text) = text {
+            match last.then(|| text.ended(receipt.state)).flatten() {
+                Some(delivered) => told = Some((text, delivered)),
+                // Others of its parts, or a state on the way: nobody asked for these.
+                None => return answer.give(Verdict::Taken),
+            }
         }
+    }
+    let receiver = gateway.receiver.read().clone().filter(|_| told.is_none());
+    let answer = match receiver {
+        Some(receiver) => match receiver.receive(&incoming, answer) {
+            Some(answer) => answer,
+            None => return,
+        },
+        None => answer,
+    };
+    let (Some(uri), Some(kernel)) = (gateway.outbound_uri.clone(), gateway.kernel()) else {
+        // Nobody wants it, and a receipt was told as an event.
+        let verdict = if incoming.receipt.is_some() { Verdict::Taken } else { Verdict::Never };
+        return answer.give(verdict);
+    };
+    let made = match &told {
+        Some((text, delivered)) => notification(&incoming, &text.asked, *delivered, uri),
+        None => message_request(&incoming, &gateway.local, address, uri),
+    };
+    let (counted, stats) = (gateway.counted, gateway.stats.clone());
+    // Messages between the same two keep their order.
+    let between = (&incoming.source.addr, &incoming.destination.addr);
+    let worker = gateway.random.hash_one(between) as usize % kernel.workers.max(1);
+    let posted = kernel.on_worker(worker, move |shard| {
+        let answer = RefCell::new(Some(answer));
+        let done = move |code: u16| {
+            let verdict = Verdict::of_reply(code);
+            if verdict != Verdict::Taken {
+                stats.add_outside(counted.refused, 1);
+            }
+            if let Some(answer) = answer.borrow_mut().take() {
+                answer.give(verdict);
+            }
+        };
+        request(shard, made, Rc::new(move |_, code, _| done(code)));
+    });
+    if !posted {
+        tracing::warn!("proto_smpp: a worker is too busy for a message; the peer will try again");
+    }
+}
+
+/// All fields of a message. Only applications ask for receipts; what an SMS centre says there is for phones.
+fn as_it_came(message: &ShortMessage<'_>, source: Party, destination: Party, side: Side) -> Outgoing {
+    let receipts = if side == Side::Centre { 0x1f } else { 0x1c };
+    let mut tlvs = Vec::new();
+    for t in message.tlvs.iter().filter(|t| t.tag != tag::MESSAGE_PAYLOAD) {
+        push_tlv(&mut tlvs, t.tag, t.value);
+    }
+    Outgoing {
+        source,
+        destination,
+        service_type: message.service_type.to_vec(),
+        // The mode is between the peer and us.
+        esm_class: message.esm_class & !0x03,
+        protocol_id: message.protocol_id,
+        priority: message.priority,
+        schedule: message.schedule.to_vec(),
+        validity: message.validity.to_vec(),
+        registered_delivery: message.registered_delivery & receipts,
+        data_coding: message.data_coding,
+        text: message.payload().to_vec(),
+        tlvs,
     }
 }
 
@@ -258,6 +311,26 @@ fn message_request(incoming: &Incoming, local: &str, peer: &str, next_hop: Bytes
         next_hop: Some(next_hop),
         headers: headers.into(),
         body: Some((Bytes::from_static(body.0.as_bytes()), body.1)),
+        ..Request::default()
+    }
+}
+
+/// The MESSAGE that tells a SIP user of the end of what he sent (RFC 5438).
+fn notification(incoming: &Incoming, asked: &Asked, delivered: bool, next_hop: Bytes) -> Request {
+    let mut headers = Vec::new();
+    push_header(&mut headers, "P-SMPP-Connection", &incoming.connection);
+    let id = incoming.receipt.as_ref().map_or("", |r| &r.id);
+    let about = imdn::Notification { message_id: &asked.message_id, delivered };
+    let name = format!("smpp-{}", token(id));
+    let body = imdn::notify(&asked.recipient, &asked.user, &asked.moment, &name, &about);
+    Request {
+        method: Bytes::from_static(b"MESSAGE"),
+        ruri: asked.user.to_string().into(),
+        from: format!("<{}>", asked.recipient).into(),
+        to: format!("<{}>", asked.user).into(),
+        next_hop: Some(next_hop),
+        headers: headers.into(),
+        body: Some((Bytes::from_static(imdn::CPIM.as_bytes()), body.into())),
         ..Request::default()
     }
 }
@@ -378,8 +451,22 @@ impl Handler for Peer {
                 self.message(link, pdu.header, &message);
             }
             Body::Alert(alert) => {
-                let who = String::from_utf8_lossy(alert.source.addr);
-                tracing::info!("proto_smpp: {}: {who} can be reached again", self.address);
+                let text = |octets: &[u8]| Value::str(octets.to_vec());
+                let name = self.connection().map_or_else(String::new, |c| c.row.name.clone());
+                let status = alert.tlvs.number(tag::MS_AVAILABILITY_STATUS).unwrap_or(0);
+                let number =
+                    Party { ton: alert.source.ton, npi: alert.source.npi, addr: alert.source.addr.to_vec() };
+                let receiver = self.gateway.receiver.read().clone();
+                if let Some(receiver) = receiver {
+                    receiver.alert(&name, &number);
+                }
+                let values = vec![
+                    Value::str(name),
+                    text(alert.source.addr),
+                    text(alert.esme.addr),
+                    Value::Int(i64::from(status)),
+                ];
+                self.gateway.raise(self.gateway.alert_event, values);
             }
             _ => {
                 link.nack(pdu.header, Status::INVCMDID);
@@ -442,22 +529,6 @@ impl Handler for Peer {
 mod tests {
     use super::*;
     use switchroom_wire::smpp::{Tlvs, push_tlv};
-
-    #[test]
-    fn final_replies_become_the_answers_of_the_mapping() {
-        for (code, verdict) in [
-            (200, Verdict::Taken),
-            (202, Verdict::Taken),
-            (480, Verdict::Later),
-            (408, Verdict::Later),
-            (503, Verdict::Later),
-            (404, Verdict::Never),
-            (410, Verdict::Never),
-            (603, Verdict::Never),
-        ] {
-            assert_eq!(Verdict::of_reply(code), verdict, "{code}");
-        }
-    }
 
     #[test]
     fn parameters_of_a_receipt_count_before_its_text() {

@@ -5,7 +5,9 @@
 //! ask, joined parts, the result of a submission, reload. Left out: storing messages, accounts, and routing; they belong to
 //! the SMS centre.
 
+mod answer;
 pub mod api;
+mod asked;
 mod commands;
 mod connection;
 pub(crate) mod functions;
@@ -13,6 +15,7 @@ mod gateway;
 mod incoming;
 mod outgoing;
 mod params;
+mod parts;
 mod store;
 
 use std::path::PathBuf;
@@ -59,6 +62,11 @@ pub static MODULE: Module = Module {
             attrs: &["name", "id", "state", "error", "source", "destination", "text"],
             help: "A delivery receipt came",
         },
+        EventDecl {
+            name: "E_SMPP_ALERT",
+            attrs: &["name", "number", "application", "status"],
+            help: "An SMS centre says that a phone can be reached again",
+        },
     ],
     commands: commands::COMMANDS,
     statistics: &[
@@ -71,13 +79,16 @@ pub static MODULE: Module = Module {
         Statistic::counter("smpp_bind_failures", "Binds that were refused, ours and of others"),
     ],
     transports: &[TRANSPORT],
-    tables: &[TableUse { name: "smpp", version: 1 }],
+    tables: &[TableUse { name: "smpp", version: 1 }, TableUse { name: "smpp_part", version: 1 }],
     open,
     live: Some(|kernel| {
         let gateway = kernel.state::<Arc<Gateway>>();
         let _ = gateway.kernel.set(Arc::downgrade(kernel));
         let all: Vec<_> = gateway.connections.read().values().cloned().collect();
         all.iter().for_each(|c| connection::start(gateway, c));
+        kernel.every(Duration::from_secs(1), |kernel| async move {
+            incoming::release(kernel.state::<Arc<Gateway>>());
+        });
     }),
     close: Some(|kernel| {
         let gateway = kernel.state::<Arc<Gateway>>().clone();
@@ -104,6 +115,14 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
     let url = o.str("db_url");
     let name = o.text("smpp_table");
     let store = o.store(url.as_deref(), &[(name.as_str(), 1)])?;
+    // Older databases do not have it; parts are then kept in memory only.
+    let stored = block_on(parts::waiting(&*store));
+    let keeps_parts = stored.is_ok();
+    if let Err(e) = &stored {
+        tracing::info!(
+            "proto_smpp: parts of long messages are not kept over a restart: table smpp_part: {e}"
+        );
+    }
     let columns = COLUMNS.map(|c| o.text(&format!("{c}_col")));
     let port = match u16::try_from(o.int("smpp_port")) {
         Ok(port @ 1..) => port,
@@ -150,13 +169,17 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
         },
         bind_event: o.kernel.events.find("E_SMPP_BIND"),
         receipt_event: o.kernel.events.find("E_SMPP_RECEIPT"),
+        alert_event: o.kernel.events.find("E_SMPP_ALERT"),
+        asked: Default::default(),
+        keeps_parts,
         receiver: Default::default(),
         connections: Default::default(),
-        next_worker: Default::default(),
+        serial: Default::default(),
     });
     listen(o, &gateway, &listens)?;
     let rows = block_on(gateway.table.load()).map_err(|e| format!("table {}: {e}", gateway.table.name))?;
     gateway.prepare(rows)?;
+    gateway.restore(stored.unwrap_or_default());
     let shown = gateway.clone();
     let help = "Connections that are bound now";
     o.kernel.stats.computed("proto_smpp", "smpp_bound", help, move || shown.bound() as i64);

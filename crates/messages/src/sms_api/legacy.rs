@@ -12,8 +12,10 @@ use switchroom_money::credit::money;
 use switchroom_wire::smpp::Status;
 
 use super::{centre, httpd, now, parameters};
+use crate::imdn::Asked;
 use crate::smsc::centre::Centre;
 use crate::smsc::customer::Customer;
+use crate::smsc::report;
 use crate::smsc::text::{Refused, Wish, send};
 
 type Parameters = HashMap<String, String>;
@@ -47,6 +49,7 @@ pub fn kannel(kernel: Arc<Kernel>, request: HttpRequest) -> BoxFuture<HttpRespon
             },
             schedule: minutes("deferred"),
             validity: minutes("validity"),
+            asked: None,
         };
         let to = get(&p, "to");
         if to.trim().is_empty() {
@@ -55,7 +58,9 @@ pub fn kannel(kernel: Arc<Kernel>, request: HttpRequest) -> BoxFuture<HttpRespon
         let mut failed = None;
         let recipients: Vec<&str> = to.split_whitespace().collect();
         for to in &recipients {
-            if let Err(e) = send(&centre, &customer, to, &wish).await {
+            // Each recipient's message ends by itself.
+            let asked = page(&customer, &centre, &get(&p, "dlr-url"), report::KANNEL);
+            if let Err(e) = send(&centre, &customer, to, &Wish { asked, ..wish.clone() }).await {
                 failed = Some(e);
             }
         }
@@ -110,6 +115,15 @@ pub fn jasmin(kernel: Arc<Kernel>, request: HttpRequest) -> BoxFuture<HttpRespon
                 _ => 0,
             },
             validity: get(&p, "validity-period").parse::<i64>().ok().map(|m| centre.now() + m * 60),
+            // Level 1 asks for no more than the answer to this request says.
+            asked: match (get(&p, "dlr").as_str(), get(&p, "dlr-level").as_str()) {
+                ("yes", level) if level != "1" => {
+                    let post = !get(&p, "dlr-method").eq_ignore_ascii_case("get");
+                    let how = if post { report::JASMIN_POST } else { report::JASMIN_GET };
+                    page(&customer, &centre, &get(&p, "dlr-url"), how)
+                }
+                _ => None,
+            },
             ..Wish::default()
         };
         match send(&centre, &customer, &to, &wish).await {
@@ -127,6 +141,13 @@ pub fn jasmin(kernel: Arc<Kernel>, request: HttpRequest) -> BoxFuture<HttpRespon
             Err(e) => httpd::plain(500, format!("Error \"{e}\"")),
         }
     })
+}
+
+/// The page that is to be called with the end of a message; without one the account is told.
+fn page(customer: &Customer, centre: &Centre, url: &str, how: &str) -> Option<Asked> {
+    let is_page = url.starts_with("http://") || url.starts_with("https://");
+    (is_page && url.len() <= 2000)
+        .then(|| Asked::by_page(&customer.name, format!("page {}", centre.next_id()), how, url))
 }
 
 /// Hexadecimal octets, UTF-16 in network order.

@@ -1,15 +1,17 @@
 //! The SMS centre over HTTP: messages, states, cancelling and balance as JSON, and the parameters of Kannel's `sendsms` and
 //! of Jasmin's HTTP API on paths of their own.
 //!
-//! `rest` is the JSON side, `legacy` the other two. Webhooks belong to `smsc`.
+//! `rest` is the JSON side, `legacy` the other two, `requests` keeps the answers to those that may be repeated. Webhooks
+//! belong to `smsc`.
 
 mod legacy;
+mod requests;
 mod rest;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use parking_lot::Mutex;
 use switchroom_kernel::Kernel;
 use switchroom_kernel::module::{Module, Param};
 use switchroom_kernel::open::Opening;
@@ -26,12 +28,22 @@ pub static MODULE: Module = Module {
     summary: "HTTP API of the SMS centre, with the parameters of Kannel and Jasmin",
     needs: &["smsc", "httpd"],
     params: &[
+        Param::int("keep_days", "3", "Days for which a request with the same key gets the same answer"),
         Param::str("root", "sms", "First path segment of the JSON API"),
         Param::int("kannel", "1", "Answer /cgi-bin/sendsms as Kannel does"),
         Param::int("jasmin", "1", "Answer /send, /balance and /ping as Jasmin does"),
         Param::int("max_bulk", "1000", "Recipients of one request"),
     ],
     open,
+    live: Some(|kernel| {
+        kernel.every(Duration::from_secs(3600), |kernel| async move {
+            let api = kernel.state::<Api>();
+            let before = kernel.unix() as i64 - api.keep;
+            if let Err(e) = requests::forget(&*centre(&kernel).base.store, before).await {
+                tracing::warn!("sms_api: old answers were not deleted: {e}");
+            }
+        });
+    }),
     ..Module::EMPTY
 };
 
@@ -39,35 +51,20 @@ pub static MODULE: Module = Module {
 pub(crate) struct Api {
     root: String,
     max_bulk: usize,
-    answers: Mutex<Answers>,
+    /// Seconds for which answers are kept.
+    keep: i64,
 }
-
-/// Answers to requests with an idempotency key.
-#[derive(Default)]
-struct Answers {
-    by_key: HashMap<(Arc<str>, String), Kept>,
-    order: VecDeque<(Arc<str>, String)>,
-}
-
-/// An answer for those who ask the same again.
-#[derive(Clone)]
-enum Kept {
-    /// The first request is not answered yet.
-    Open,
-    /// Status and body.
-    Done(u16, String),
-}
-
-/// Answers that are kept.
-const ANSWERS: usize = 100_000;
 
 fn open(o: &mut Opening<'_>) -> Result<(), String> {
     let positive = |name: &str, most: i64| match o.int(name) {
         n if (1..=most).contains(&n) => Ok(n as usize),
         n => Err(format!("{name} is {n}; it must be from 1 to {most}")),
     };
-    let api =
-        Api { root: o.text("root"), max_bulk: positive("max_bulk", 100_000)?, answers: Mutex::default() };
+    let api = Api {
+        root: o.text("root"),
+        max_bulk: positive("max_bulk", 100_000)?,
+        keep: positive("keep_days", 365)? as i64 * 86_400,
+    };
     httpd::register(o, &api.root, Arc::new(|kernel, request| rest::answer(kernel.clone(), request)))?;
     if o.on("kannel") {
         httpd::register(o, "cgi-bin", Arc::new(|kernel, request| legacy::kannel(kernel.clone(), request)))?;

@@ -1,4 +1,4 @@
-//! The JSON API: `/sms/v1/messages`, `/sms/v1/balance`, `/sms/v1/openapi.json`.
+//! The JSON API: `/sms/v1/messages`, `/sms/v1/webhooks`, `/sms/v1/balance`, `/sms/v1/openapi.json`.
 
 use std::sync::Arc;
 
@@ -10,7 +10,8 @@ use switchroom_money::credit::api::Credit;
 use switchroom_money::credit::money;
 use switchroom_wire::smpp::receipt;
 
-use super::{ANSWERS, Api, Kept, centre, httpd, now};
+use super::requests::{self, Known};
+use super::{Api, centre, httpd, now, parameters};
 use crate::smsc::accounts::hash_key;
 use crate::smsc::centre::Centre;
 use crate::smsc::customer::Customer;
@@ -44,9 +45,21 @@ pub fn answer(kernel: Arc<Kernel>, request: HttpRequest) -> BoxFuture<HttpRespon
                 false => problem(409, "no message of this id waits"),
             })
         }
+        ("GET", ["v1", "webhooks"]) => {
+            let failed = parameters(&request).get("state").is_some_and(|s| s == "failed");
+            Box::pin(async move {
+                match centre.posts(&customer.name, failed, 100).await {
+                    Ok(posts) => json(200, &json!({"webhooks": posts})),
+                    Err(e) => {
+                        tracing::error!("sms_api: webhooks: {e}");
+                        problem(503, "not now")
+                    }
+                }
+            })
+        }
         ("GET", ["v1", "balance"]) => now(balance(&kernel, &customer)),
-        (_, ["v1", "messages" | "balance", ..]) => now(problem(405, "GET, POST or DELETE")),
-        _ => now(problem(404, "there are v1/messages, v1/balance and v1/openapi.json")),
+        (_, ["v1", "messages" | "balance" | "webhooks", ..]) => now(problem(405, "GET, POST or DELETE")),
+        _ => now(problem(404, "there are v1/messages, v1/webhooks, v1/balance and v1/openapi.json")),
     }
 }
 
@@ -68,30 +81,40 @@ async fn post(
     request: &HttpRequest,
 ) -> HttpResponse {
     let key = request.headers.iter().find(|(n, _)| n == "idempotency-key").map(|(_, v)| v.clone());
-    let api = kernel.state::<Api>();
-    let key = key.filter(|k| !k.is_empty() && k.len() <= 255).map(|k| (customer.name.clone(), k));
-    if let Some(key) = &key {
-        let mut answers = api.answers.lock();
-        match answers.by_key.get(key) {
-            Some(Kept::Done(status, body)) => return httpd::answer(*status, JSON, body.clone()),
-            Some(Kept::Open) => return problem(409, "a request with this key is being answered"),
-            None => {
-                if answers.order.len() >= ANSWERS
-                    && let Some(oldest) = answers.order.pop_front()
-                {
-                    answers.by_key.remove(&oldest);
-                }
-                answers.by_key.insert(key.clone(), Kept::Open);
-                answers.order.push_back(key.clone());
-            }
+    match key.filter(|k| !k.is_empty() && k.len() <= 255) {
+        Some(key) => once(kernel, centre, customer, request, &key).await,
+        None => {
+            let (status, body) = submit(kernel, centre, customer, request).await;
+            httpd::answer(status, JSON, body.to_string())
+        }
+    }
+}
+
+/// A request with a key, which is done once.
+async fn once(
+    kernel: &Arc<Kernel>,
+    centre: &Arc<Centre>,
+    customer: &Arc<Customer>,
+    request: &HttpRequest,
+    key: &str,
+) -> HttpResponse {
+    let store = &*centre.base.store;
+    match requests::begin(store, &customer.name, key, centre.now()).await {
+        Ok(Known::New) => {}
+        Ok(Known::Answered(status, body)) => return httpd::answer(status, JSON, body),
+        Ok(Known::Open) => {
+            let text = "a request with this key is being answered, or the server ended before it was";
+            return problem(409, text);
+        }
+        Err(e) => {
+            tracing::error!("sms_api: a request with a key cannot be noted: {e}");
+            return problem(503, "the key cannot be noted now; nothing was done");
         }
     }
     let (status, body) = submit(kernel, centre, customer, request).await;
     let body = body.to_string();
-    if let Some(key) = key
-        && let Some(kept) = api.answers.lock().by_key.get_mut(&key)
-    {
-        *kept = Kept::Done(status, body.clone());
+    if let Err(e) = requests::end(store, &customer.name, key, status, &body).await {
+        tracing::error!("sms_api: the answer to a request with a key is not kept: {e}");
     }
     httpd::answer(status, JSON, body)
 }
@@ -138,6 +161,7 @@ async fn submit(
         receipts: u8::from(body["receipt"].as_bool().unwrap_or(true)),
         schedule,
         validity: validity.map(|v| schedule.unwrap_or(0).max(centre.now()).saturating_add(v)),
+        ..Wish::default()
     };
     let mut results = Vec::with_capacity(recipients.len());
     let mut accepted = 0;
@@ -263,7 +287,7 @@ fn openapi(root: &str) -> Json {
                 }}},
                 "responses": {
                     "202": answer("At least one recipient was accepted"), "400": answer("The request is wrong"),
-                    "401": answer("No such key"), "409": answer("The same key is being answered"),
+                    "401": answer("No such key"), "409": answer("The same key is being answered, or was never answered"),
                     "422": answer("No recipient was accepted"),
                 },
             }},
@@ -274,6 +298,11 @@ fn openapi(root: &str) -> Json {
                     "200": answer("Cancelled"), "409": answer("It does not wait any more"),
                 }},
             },
+            format!("/{root}/v1/webhooks"): {"get": {
+                "summary": "Messages and receipts that the webhook has not taken",
+                "parameters": [{"name": "state", "in": "query", "schema": {"type": "string", "enum": ["pending", "failed"]}}],
+                "responses": {"200": answer("The newest hundred")},
+            }},
             format!("/{root}/v1/balance"): {"get": {"summary": "Money of the account", "responses": {"200": answer("Balance")}}},
         },
     })

@@ -8,23 +8,31 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
+use serde_json::{Value as Json, json};
 use switchroom_kernel::ports::http::HttpClient;
 use switchroom_kernel::ports::net::{Clock, Spawn};
-use switchroom_kernel::ports::store::Store;
+use switchroom_kernel::ports::store::{Store, StoreError};
 use switchroom_kernel::stats::{StatId, Stats};
-use switchroom_money::credit::api::{Credit, CreditError, Entry};
+use switchroom_money::credit::api::Credit;
 use switchroom_wire::gsm::{Alphabet, Coding, Shifts, Udh, decode};
-use switchroom_wire::smpp::receipt::Receipt;
-use switchroom_wire::smpp::{MessageState, Status, push_tlv, tag};
+use switchroom_wire::smpp::{MessageState, Status};
 
+use crate::imdn::Asked;
 use crate::link::compose::References;
+use crate::link::ids::forms;
+use crate::link::join::join_all;
 
 use super::accounts::{Account, Verifier};
+use super::aliases::Aliases;
 use super::customer::Customer;
+use super::ending::told_key;
 use super::hook::Hook;
+use super::lists::Lists;
 use super::message::{Addr, Content, Message, Nature};
-use super::policy::{Checked, Policy, Recent};
+use super::parts::{joined_part, piece};
+use super::policy::{Policy, Recent};
 use super::queue::{Depth, Queue};
+use super::report::Reports;
 use super::routes::{Routed, Routes};
 use super::store::{self, Change};
 use super::writer::{Work, Writer};
@@ -33,6 +41,8 @@ use super::writer::{Work, Writer};
 pub trait Outlet: Send + Sync {
     /// How many messages it takes now; 0 when it is not there.
     fn room(&self) -> usize;
+    /// Messages wait and it is not there: it may be woken.
+    fn wake(&self) {}
     /// Begins to deliver. The outcome is told to [`Centre::outcome`], later or at once. False when it takes none after all.
     fn send(&self, centre: &Arc<Centre>, message: &Message) -> bool;
 }
@@ -69,6 +79,12 @@ pub struct Submission {
     pub validity: Option<i64>,
     /// Takes the place of one that waits.
     pub replace: bool,
+    /// Destinations that a script has chosen, best first; the table decides when there is none.
+    pub ways: Vec<Arc<str>>,
+    /// A SIP user who wants to be told of its end.
+    pub asked: Option<Box<Asked>>,
+    /// Transaction mode (`esm_class`): it is tried once, and the answer says what became of it.
+    pub at_once: bool,
 }
 
 /// Told once the message is durable: its number, or why it was not accepted.
@@ -91,6 +107,10 @@ pub struct Settings {
     pub max_parts: usize,
     /// Seconds for which ended messages can be asked for.
     pub keep: i64,
+    /// Seconds that the parts of a text to a SIP user wait for each other.
+    pub join: i64,
+    /// SIP users are asked to say that a message was delivered (RFC 5438), when its sender wants a receipt.
+    pub imdn: bool,
     /// Seconds that dates in receipts are ahead of UTC.
     pub offset: i64,
 }
@@ -114,6 +134,10 @@ pub struct Counters {
     pub receipts: StatId,
     /// Attempts of unknown outcome.
     pub unknown: StatId,
+    /// Messages that went on to their next destination.
+    pub diverted: StatId,
+    /// Messages that the script has thrown away.
+    pub dropped: StatId,
 }
 
 /// What the centre stands on.
@@ -128,6 +152,8 @@ pub struct Base {
     pub store: Arc<dyn Store>,
     /// Money, when that module is loaded.
     pub credit: Arc<OnceLock<Arc<Credit>>>,
+    /// Numbers and SIP users, when they are mapped.
+    pub aliases: Option<Arc<Aliases>>,
     /// Statistics.
     pub stats: Option<(Arc<Stats>, Counters)>,
 }
@@ -142,15 +168,27 @@ pub struct Centre {
     pub verifier: Verifier,
     /// Writes.
     pub writer: Arc<Writer>,
-    queue: Mutex<Queue>,
-    customers: RwLock<HashMap<Arc<str>, Arc<Customer>>>,
-    policy: RwLock<Arc<Policy>>,
-    routes: RwLock<Arc<Routes>>,
-    outlets: RwLock<HashMap<Arc<str>, Arc<dyn Outlet>>>,
-    recent: Recent,
-    early: Mutex<VecDeque<Early>>,
-    serial: AtomicU64,
+    pub(super) queue: Mutex<Queue>,
+    pub(super) customers: RwLock<HashMap<Arc<str>, Arc<Customer>>>,
+    pub(super) policy: RwLock<Arc<Policy>>,
+    pub(super) routes: RwLock<Arc<Routes>>,
+    pub(super) outlets: RwLock<HashMap<Arc<str>, Arc<dyn Outlet>>>,
+    pub(super) recent: Recent,
+    pub(super) early: Mutex<VecDeque<Early>>,
+    /// Of texts whose sender wants to be told: parts that have not ended, and whether he heard of a failure. There are at
+    /// most as many as messages.
+    pub(super) told: Mutex<HashMap<(Box<str>, Box<str>), (usize, bool)>>,
+    /// Messages in transaction mode, and who waits for their end. Customers' windows are their bound.
+    pub(super) ends: Mutex<HashMap<u64, Answered>>,
+    /// SIP users that were woken: when they may be again, and how often they were.
+    pub(super) woken: Mutex<HashMap<Arc<str>, (i64, u32)>>,
+    /// Customers who wait for a SIP user to be there (`set_dpf`): account, sender, recipient.
+    pub(super) absent: Mutex<HashMap<Arc<str>, Vec<(Arc<str>, Addr, Addr)>>>,
+    lists: RwLock<Arc<Lists>>,
+    pub(super) serial: AtomicU64,
     maker: OnceLock<Maker>,
+    /// The script that looks at each message which enters.
+    pub(super) script: OnceLock<Script>,
     /// Numbers of long messages.
     pub references: References,
 }
@@ -158,18 +196,22 @@ pub struct Centre {
 /// Makes destinations that are found by their name: other SMS centres, SIP users.
 pub type Maker = Box<dyn Fn(&str) -> Option<Arc<dyn Outlet>> + Send + Sync>;
 
+/// Lets a script look at a message before it is routed; the script's end calls [`Centre::enter`].
+pub type Script = Box<dyn Fn(&Arc<Centre>, &Arc<Customer>, Submission, Answered) + Send + Sync>;
+
 /// A receipt that came before the answer which names its message.
-struct Early {
-    until: i64,
-    target: Arc<str>,
-    remote_id: String,
-    state: MessageState,
-    error: u32,
+pub(super) struct Early {
+    pub until: i64,
+    pub target: Arc<str>,
+    pub remote_id: String,
+    pub state: MessageState,
+    pub error: u32,
 }
 
-/// Receipts that wait for their message, and for how many seconds.
-const EARLY: usize = 10_000;
-const EARLY_SECONDS: i64 = 30;
+/// SIP users looked after in one second.
+const ROUND: usize = 2000;
+/// SIP users whose wakings are remembered.
+const WOKEN: usize = 100_000;
 /// Web servers kept as destinations.
 const HOOKS: usize = 1000;
 /// Rows read at a time.
@@ -189,8 +231,14 @@ impl Centre {
             outlets: RwLock::default(),
             recent: Recent::default(),
             early: Mutex::default(),
+            told: Mutex::default(),
+            ends: Mutex::default(),
+            woken: Mutex::default(),
+            absent: Mutex::default(),
+            lists: RwLock::default(),
             serial: AtomicU64::new(0),
             maker: OnceLock::new(),
+            script: OnceLock::new(),
             references: References::default(),
             settings,
             base,
@@ -213,6 +261,9 @@ impl Centre {
                         message.target
                     );
                 }
+                if let Some(asked) = message.asked.as_ref().filter(|_| message.nature == Nature::Message) {
+                    centre.told.lock().entry(told_key(asked)).or_default().0 += 1;
+                }
                 centre.queue.lock().insert(message, now);
             }
         }
@@ -227,6 +278,8 @@ impl Centre {
         let store = &*self.base.store;
         let accounts = super::accounts::load(store).await?;
         let (routes, policy) = (Routes::load(store).await?, Policy::load(store).await?);
+        let lists = Lists::load(store).await?;
+        *self.lists.write() = Arc::new(lists);
         *self.routes.write() = Arc::new(routes);
         *self.policy.write() = Arc::new(policy);
         self.set_accounts(accounts);
@@ -262,6 +315,32 @@ impl Centre {
         self.outlets.write().insert(target, outlet);
     }
 
+    /// Every message that enters is shown to this. The first call counts.
+    pub fn set_script(&self, script: Script) {
+        let _ = self.script.set(script);
+    }
+
+    /// Whether a script looks at messages that enter.
+    pub fn is_scripted(&self) -> bool {
+        self.script.get().is_some()
+    }
+
+    /// The text of a message for people, with those of the parts that it carries.
+    pub fn whole_text(&self, m: &Message) -> String {
+        let queue = self.queue.lock();
+        let parts = queue.carried(m.id);
+        let mut seen = Vec::new();
+        // A part that came twice stands behind the others.
+        let distinct = parts.iter().filter(|m| {
+            let part = joined_part(m).map(|c| c.part);
+            let new = !seen.contains(&part);
+            seen.push(part);
+            new
+        });
+        let pieces: Vec<_> = distinct.map(|m| piece(m)).collect();
+        if pieces.is_empty() { text(&m.content) } else { join_all(&pieces, Alphabet::Gsm7).text }
+    }
+
     /// How other SMS centres and SIP users are reached. The first call counts.
     pub fn set_maker(&self, maker: Maker) {
         // A second start in one process would only say the same again.
@@ -294,6 +373,11 @@ impl Centre {
         all
     }
 
+    /// A number for a message that is not kept.
+    pub fn next_id(&self) -> u64 {
+        self.serial.fetch_add(1, Relaxed) + 1
+    }
+
     /// Unix seconds.
     pub fn now(&self) -> i64 {
         self.base.clock.unix().as_secs() as i64
@@ -310,175 +394,22 @@ impl Centre {
         (queue.len(), queue.depths())
     }
 
-    /// A customer submits a message.
-    pub fn submit(self: &Arc<Self>, customer: &Arc<Customer>, s: Submission, answered: Answered) {
-        match self.accept(customer, s) {
-            Err(status) => {
-                self.count(|c| c.refused);
-                answered(Err(status));
-            }
-            Ok((message, entry, replaced)) => self.keep(message, entry, replaced, answered),
-        }
+    /// Texts to SIP users of which parts are missing.
+    pub fn incomplete(&self) -> usize {
+        self.queue.lock().incomplete()
     }
 
-    /// Checks a submission and makes a message of it; money is set aside.
-    fn accept(
-        &self,
-        customer: &Customer,
-        mut s: Submission,
-    ) -> Result<(Message, Option<Entry>, Vec<u64>), Status> {
-        let account = customer.account();
-        let (now, now_ms) = (self.now(), self.now_ms());
-        if !account.enabled {
-            return Err(Status::PROHIBITED);
-        }
-        if !customer.rate.take(account.rate, now_ms) {
-            return Err(Status::THROTTLED);
-        }
-        if s.source.addr.is_empty() && !account.default_sender.is_empty() {
-            s.source = Addr::parse(&account.default_sender);
-        }
-        let source = s.source.text();
-        if !account.may_send_as(&source) {
-            return Err(Status::INVSRCADR);
-        }
-        if s.destination.addr.is_empty() || s.destination.addr.len() > 64 {
-            return Err(Status::INVDSTADR);
-        }
-        let destination = s.destination.text();
-        let destination = destination.strip_prefix('+').unwrap_or(&destination);
-        if s.content.priority > 4 {
-            return Err(Status::INVPRTFLG);
-        }
-        let expires = match s.validity {
-            Some(at) if at <= now || s.schedule.is_some_and(|from| at <= from) => {
-                return Err(Status::INVEXPIRY);
-            }
-            Some(at) => at.min(s.schedule.unwrap_or(now).max(now) + self.settings.longest_validity),
-            None => s.schedule.unwrap_or(now).max(now) + self.settings.validity,
-        };
-        let (policy, routes) = (self.policy.read().clone(), self.routes.read().clone());
-        let reads = policy.reads_text() || routes.reads_text();
-        let text = if reads { text(&s.content) } else { String::new() };
-        let checked = Checked {
-            account: &customer.name,
-            source: &s.source.addr,
-            destination: destination.as_bytes(),
-            coding: s.content.data_coding,
-            octets: &s.content.text,
-            text: &text,
-            now,
-        };
-        let id = self.serial.fetch_add(1, Relaxed) + 1;
-        let routed =
-            Routed { account: &customer.name, source: &source, destination, text: &text, chance: id };
-        let targets = routes.find(&routed);
-        let there = targets.iter().find(|t| self.outlet(t).is_some_and(|o| o.room() > 0));
-        let mut target = there.or(targets.first()).ok_or(Status::NOROUTE)?.clone();
-        let mut is_there = there.is_some();
-        if let Some(domain) = target.strip_prefix("sip:") {
-            target = format!("sip:{destination}@{domain}").into();
-            is_there = self.outlet(&target).is_some_and(|o| o.room() > 0);
-        }
-        policy.check(&checked, &self.recent)?;
-        let (mut price, mut entry) = (0, None);
-        if !account.credit.is_empty() {
-            let credit = self.base.credit.get().ok_or(Status::SYSERR)?;
-            let refused = |e: CreditError| match e {
-                CreditError::NoTariff { .. } => Status::NOTARIFF,
-                CreditError::Store(_) => Status::SYSERR,
-                _ => Status::NOFUNDS,
-            };
-            price =
-                credit.price(&account.credit, destination.as_bytes(), parts(&s.content)).map_err(refused)?;
-            if price > 0 {
-                let reference = format!("sms {id}");
-                entry = Some(credit.reserve(&account.credit, price, reference, now_ms).map_err(refused)?);
-            }
-        }
-        let replaced = if s.replace {
-            let queue = self.queue.lock();
-            queue.alike(&customer.name, &s.source, &s.destination, &s.content.service_type)
-        } else {
-            Vec::new()
-        };
-        let due = s.schedule.filter(|at| *at > now).unwrap_or(now);
-        let message = Message {
-            id,
-            nature: Nature::Message,
-            account: customer.name.clone(),
-            // Given out as soon as it is written, so the note is made with it.
-            under_way: due <= now && is_there,
-            target,
-            source: s.source,
-            destination: s.destination,
-            content: s.content,
-            submitted: now,
-            due,
-            expires,
-            attempts: 0,
-            price,
-            state: if due > now { MessageState::Scheduled } else { MessageState::Enroute },
-            remote_id: None,
-            error: 0,
-        };
-        Ok((message, entry, replaced))
-    }
-
-    /// Writes a message, then answers and begins.
-    fn keep(
-        self: &Arc<Self>,
-        message: Message,
-        entry: Option<Entry>,
-        replaced: Vec<u64>,
-        answered: Answered,
-    ) {
-        let changes = vec![Change::insert(&message)];
-        let (centre, id) = (self.clone(), message.id);
-        let full = self.queue.lock().len() >= self.settings.most;
-        let undo = entry.clone();
-        let answer = Arc::new(Mutex::new(Some((message, answered))));
-        let waits = answer.clone();
-        let told = move |result: Result<(), _>| {
-            let Some((message, answered)) = waits.lock().take() else { return };
-            if let Err(error) = result {
-                tracing::error!("smsc: a message cannot be stored: {error}");
-                centre.count(|c| c.refused);
-                return answered(Err(Status::SYSERR));
-            }
-            centre.count(|c| c.accepted);
-            let target = message.target.clone();
-            centre.queue.lock().insert(message, centre.now());
-            answered(Ok(id));
-            for old in replaced {
-                centre.end_waiting(old, MessageState::Deleted);
-            }
-            centre.dispatch(&target);
-        };
-        let work = Work {
-            changes,
-            entries: entry.into_iter().collect(),
-            told: Some(Box::new(told)),
-            ..Work::default()
-        };
-        if (full || self.writer.ask(work).is_err())
-            && let Some((_, answered)) = answer.lock().take()
-        {
-            if let (Some(credit), Some(entry)) = (self.base.credit.get(), undo) {
-                credit.undo(&entry);
-            }
-            self.count(|c| c.refused);
-            answered(Err(Status::MSGQFUL));
-        }
-    }
-
-    fn outlet(&self, target: &Arc<str>) -> Option<Arc<dyn Outlet>> {
+    /// A destination, by its name.
+    pub(super) fn outlet(&self, target: &Arc<str>) -> Option<Arc<dyn Outlet>> {
         if let Some(outlet) = self.outlets.read().get(target) {
             return Some(outlet.clone());
         }
-        let made = match target.starts_with("http") {
-            true => Arc::new(Hook::new(target.to_string(), String::new())) as Arc<dyn Outlet>,
-            false => self.maker.get()?(target)?,
+        let made = match target.split(':').next() {
+            Some("http" | "https") => {
+                Arc::new(Hook::new(target.to_string(), String::new())) as Arc<dyn Outlet>
+            }
+            Some("report") => Arc::new(Reports::default()) as Arc<dyn Outlet>,
+            _ => self.maker.get()?(target)?,
         };
         if target.starts_with("sip:") {
             // Made anew each time: there are as many as users.
@@ -486,7 +417,7 @@ impl Centre {
         }
         let accounts = self.customers.read().len();
         let mut outlets = self.outlets.write();
-        if outlets.len() >= HOOKS + accounts {
+        if outlets.len() >= HOOKS + 2 * accounts {
             return None;
         }
         Some(outlets.entry(target.clone()).or_insert(made).clone())
@@ -501,6 +432,9 @@ impl Centre {
                 room = room.saturating_sub(self.queue.lock().under_way(target));
             }
             if room == 0 {
+                if target.starts_with("sip:") {
+                    self.wake(target, &*outlet);
+                }
                 return;
             }
             let taken = self.queue.lock().take(target, room.min(256), self.now());
@@ -517,6 +451,25 @@ impl Centre {
                 return;
             }
         }
+    }
+
+    /// Wakes a destination for which messages wait, after pauses as between attempts.
+    fn wake(&self, target: &Arc<str>, outlet: &dyn Outlet) {
+        if !self.queue.lock().waits(target) {
+            return;
+        }
+        let now = self.now();
+        {
+            let mut woken = self.woken.lock();
+            let (next, times) = woken.get(target).copied().unwrap_or_default();
+            if now < next || (times == 0 && woken.len() >= WOKEN) {
+                return;
+            }
+            let pauses = &self.settings.retry;
+            let pause = pauses.get(times as usize).or(pauses.last()).copied().unwrap_or(60).max(5);
+            woken.insert(target.clone(), (now + i64::from(pause), times + 1));
+        }
+        outlet.wake();
     }
 
     /// Notes that attempts begin, then makes them.
@@ -555,204 +508,14 @@ impl Centre {
         true
     }
 
-    /// What became of an attempt.
-    pub fn outcome(self: &Arc<Self>, id: u64, outcome: Outcome) {
-        let Some(message) = self.queue.lock().get(id).cloned() else { return };
-        let target = message.target.clone();
-        match outcome {
-            Outcome::Delivered => self.finish(id, MessageState::Delivered, 0),
-            Outcome::Taken(remote_id) => {
-                let remote_id = normal(&remote_id);
-                self.writer.note(vec![Change::Away { id, remote_id: remote_id.clone() }], Vec::new());
-                self.queue.lock().away(id, &remote_id);
-                self.look_for_early(&target, &remote_id);
-            }
-            Outcome::Permanent(status) if message.nature == Nature::Message => {
-                self.finish(id, MessageState::Undeliverable, status.0);
-            }
-            Outcome::Temporary(status) | Outcome::Permanent(status) => self.retry(&message, status, None),
-            Outcome::Throttled => {
-                let mut queue = self.queue.lock();
-                queue.put_back(id);
-                queue.close_line(&target, self.now() + 1);
-            }
-            Outcome::Unknown => {
-                self.count(|c| c.unknown);
-                tracing::warn!(
-                    "smsc: message {id} to {target} was sent and not answered; it may be delivered twice"
-                );
-                self.retry(&message, Status::TRANSPORTERR, Some(1));
-            }
-        }
-        self.dispatch(&target);
+    /// Members of a distribution list.
+    pub fn list(&self, account: &str, name: &[u8]) -> Option<Vec<Addr>> {
+        self.lists.read().find(account, &String::from_utf8_lossy(name)).map(<[Addr]>::to_vec)
     }
 
-    fn retry(self: &Arc<Self>, message: &Message, status: Status, pause: Option<i64>) {
-        let now = self.now();
-        let routes = self.routes.read().clone();
-        let steps = routes.retry(&message.target).unwrap_or(&self.settings.retry);
-        let step = steps.get(message.attempts as usize).or(steps.last()).copied().unwrap_or(60);
-        let due = now + pause.unwrap_or(i64::from(step)).max(1);
-        if due >= message.expires {
-            return self.finish(message.id, MessageState::Expired, status.0);
-        }
-        self.count(|c| c.retried);
-        let change =
-            Change::Postpone { id: message.id, due, attempts: message.attempts + 1, error: status.0 };
-        self.writer.note(vec![change], Vec::new());
-        self.queue.lock().postpone(message.id, due, now, status.0);
-    }
-
-    /// A message comes to its end: its money moves, and who wants a receipt gets one.
-    fn finish(self: &Arc<Self>, id: u64, state: MessageState, error: u32) {
-        let Some(mut message) = self.queue.lock().remove(id) else { return };
-        let (now, now_ms) = (self.now(), self.now_ms());
-        self.count(|c| match state {
-            MessageState::Delivered => c.delivered,
-            MessageState::Expired => c.expired,
-            _ => c.failed,
-        });
-        message.state = state;
-        message.error = error;
-        let mut changes = vec![Change::Done { id, state, error, done: now }];
-        let entries = self.money(&message, now_ms).into_iter().collect();
-        let mut made = None;
-        if let Some(receipt) = self.receipt_for(&message, now) {
-            self.count(|c| c.receipts);
-            changes.insert(0, Change::insert(&receipt));
-            made = Some(receipt.target.clone());
-            self.queue.lock().insert(receipt, now);
-        }
-        self.writer.note(changes, entries);
-        if let Some(target) = made {
-            self.dispatch(&target);
-        }
-    }
-
-    fn money(&self, m: &Message, now_ms: i64) -> Option<Entry> {
-        if m.price == 0 {
-            return None;
-        }
-        let credit = self.base.credit.get()?;
-        let payer = self.customer(&m.account)?.account().credit.clone();
-        let reference = format!("sms {}", m.id);
-        let moved = match m.state {
-            MessageState::Delivered | MessageState::Accepted => {
-                credit.settle(&payer, m.price, reference, now_ms)
-            }
-            _ => credit.give_back(&payer, m.price, reference, now_ms),
-        };
-        moved.map_err(|e| tracing::error!("smsc: money of message {}: {e}", m.id)).ok()
-    }
-
-    /// The receipt that was asked for (`registered_delivery`, SMPP 5.0 §4.7.21).
-    fn receipt_for(&self, m: &Message, now: i64) -> Option<Message> {
-        let success = matches!(m.state, MessageState::Delivered | MessageState::Accepted);
-        let wanted = match m.content.registered_delivery & 0x03 {
-            1 => true,
-            2 => !success,
-            3 => success,
-            _ => false,
-        };
-        if m.nature == Nature::Receipt || !wanted {
-            return None;
-        }
-        let name = m.id.to_string();
-        let error = m.error.min(999).to_string();
-        let gsm = Coding::read(m.content.data_coding, Alphabet::Gsm7).alphabet == Alphabet::Gsm7;
-        let body = without_header(&m.content);
-        let receipt = Receipt {
-            id: name.as_bytes(),
-            submitted: 1,
-            delivered: u16::from(success),
-            submit: m.submitted,
-            done: now,
-            state: m.state,
-            error: error.as_bytes(),
-            text: if gsm { body } else { &[] },
-        };
-        let mut tlvs = Vec::with_capacity(48);
-        let mut id_text = name.clone().into_bytes();
-        id_text.push(0);
-        push_tlv(&mut tlvs, tag::RECEIPTED_MESSAGE_ID, &id_text);
-        push_tlv(&mut tlvs, tag::MESSAGE_STATE, &[m.state as u8]);
-        if m.error != 0 {
-            let code = (m.error.min(0xffff) as u16).to_be_bytes();
-            push_tlv(&mut tlvs, tag::NETWORK_ERROR_CODE, &[8, code[0], code[1]]);
-        }
-        let target: Arc<str> = format!("account:{}", m.account).into();
-        let there = self.outlets.read().get(&target).is_some_and(|o| o.room() > 0);
-        Some(Message {
-            id: self.serial.fetch_add(1, Relaxed) + 1,
-            nature: Nature::Receipt,
-            account: m.account.clone(),
-            under_way: there,
-            target,
-            source: m.destination.clone(),
-            destination: m.source.clone(),
-            content: Content {
-                service_type: m.content.service_type.clone(),
-                esm_class: 0x04,
-                text: receipt.write(self.settings.offset).into(),
-                tlvs: tlvs.into(),
-                ..Content::default()
-            },
-            submitted: now,
-            due: now,
-            expires: now + self.settings.longest_validity,
-            attempts: 0,
-            price: 0,
-            state: MessageState::Enroute,
-            remote_id: None,
-            error: 0,
-        })
-    }
-
-    /// Another SMS centre says what became of a message. `target` is that centre's. The id may be written in any of the
-    /// ways of the field: in hexadecimal or decimal, with or without leading zeros.
-    pub fn remote_receipt(
-        self: &Arc<Self>,
-        target: &Arc<str>,
-        remote_id: &str,
-        state: MessageState,
-        error: u32,
-    ) {
-        let forms = forms(remote_id);
-        let found = {
-            let queue = self.queue.lock();
-            forms.iter().find_map(|f| queue.by_remote(target, f))
-        };
-        match found {
-            Some(id) if state.is_final() => self.finish(id, state, error),
-            Some(_) => {}
-            None => {
-                let mut early = self.early.lock();
-                if early.len() >= EARLY {
-                    early.pop_front();
-                }
-                early.push_back(Early {
-                    until: self.now() + EARLY_SECONDS,
-                    target: target.clone(),
-                    remote_id: remote_id.to_owned(),
-                    state,
-                    error,
-                });
-            }
-        }
-    }
-
-    /// The answer has come: did its receipt come before?
-    fn look_for_early(self: &Arc<Self>, target: &Arc<str>, remote_id: &str) {
-        let found = {
-            let mut early = self.early.lock();
-            let at = early.iter().position(|e| {
-                e.target == *target && forms(&e.remote_id).iter().any(|f| f.as_str() == remote_id)
-            });
-            at.and_then(|at| early.remove(at))
-        };
-        if let Some(e) = found {
-            self.remote_receipt(target, remote_id, e.state, e.error);
-        }
+    /// All lists.
+    pub fn lists(&self) -> Arc<Lists> {
+        self.lists.read().clone()
     }
 
     /// What can be said of a customer's message: state, unix seconds of its end (0 before), error.
@@ -763,6 +526,21 @@ impl Centre {
         let found = store::find(&*self.base.store, id).await.ok()??;
         let m = found.message;
         (*m.account == *account && m.nature == Nature::Message).then_some((m.state, found.done, m.error))
+    }
+
+    /// What is posted to the webhook of an account, the newest first: what has not been taken, or what failed for good.
+    pub async fn posts(&self, account: &str, failed: bool, most: i64) -> Result<Vec<Json>, StoreError> {
+        let target = format!("account:{account}");
+        let found = store::of_target(&*self.base.store, &target, failed, most.clamp(1, 1000)).await?;
+        let one = |f: store::Found| {
+            let m = f.message;
+            json!({
+                "id": m.id.to_string(), "type": if m.nature == Nature::Message { "message" } else { "receipt" },
+                "attempts": m.attempts, "due": m.due, "expires": m.expires, "error": m.error, "done": f.done,
+                "from": m.source.text(), "to": m.destination.text(),
+            })
+        };
+        Ok(found.into_iter().map(one).collect())
     }
 
     /// Cancels a message that waits.
@@ -787,7 +565,7 @@ impl Centre {
         ids.into_iter().filter(|id| self.end_waiting(*id, MessageState::Deleted)).count()
     }
 
-    fn end_waiting(self: &Arc<Self>, id: u64, state: MessageState) -> bool {
+    pub(super) fn end_waiting(self: &Arc<Self>, id: u64, state: MessageState) -> bool {
         let waits = self.queue.lock().is_waiting(id);
         if waits {
             self.finish(id, state, 0);
@@ -829,15 +607,29 @@ impl Centre {
         let now = self.now();
         let (mut targets, over, lines) = {
             let mut queue = self.queue.lock();
-            (queue.wake(now), queue.expired(now, 5000), queue.stuck(now % 30 == 0))
+            if now % 30 == 0 {
+                queue.begin_round();
+            }
+            let mut stuck = queue.stuck();
+            stuck.extend(queue.next_of_round(ROUND));
+            (queue.wake(now), queue.expired(now, 5000), stuck)
         };
         for id in over {
-            self.finish(id, MessageState::Expired, 0);
+            // A phone that took the message and says no more has it, as far as anybody knows.
+            let taken = self.queue.lock().get(id).is_some_and(|m| {
+                m.target.starts_with("sip:") && m.remote_id.is_some() && m.nature == Nature::Message
+            });
+            self.finish(id, if taken { MessageState::Accepted } else { MessageState::Expired }, 0);
         }
+        targets.extend(self.queue.lock().release(now - self.settings.join, now));
         targets.extend(lines);
         targets.sort();
         targets.dedup();
         targets.iter().for_each(|t| self.dispatch(t));
+        if now % 30 == 0 {
+            let queue = self.queue.lock();
+            self.woken.lock().retain(|target, _| queue.waits(target));
+        }
         let late: Vec<Early> = {
             let mut early = self.early.lock();
             let over = early.iter().take_while(|e| e.until <= now).count();
@@ -855,7 +647,7 @@ impl Centre {
         }
     }
 
-    fn count(&self, which: impl FnOnce(&Counters) -> StatId) {
+    pub(super) fn count(&self, which: impl FnOnce(&Counters) -> StatId) {
         if let Some((stats, counters)) = &self.base.stats {
             stats.add_outside(which(counters), 1);
         }
@@ -869,16 +661,16 @@ pub fn text(content: &Content) -> String {
     decode(coding.alphabet, without_header(content), shifts)
 }
 
-fn header(content: &Content) -> Option<Udh<'_>> {
+pub(super) fn header(content: &Content) -> Option<Udh<'_>> {
     if content.esm_class & 0x40 == 0 { None } else { Udh::read(&content.text) }
 }
 
-fn without_header(content: &Content) -> &[u8] {
+pub(super) fn without_header(content: &Content) -> &[u8] {
     header(content).map_or(&content.text[..], |u| u.text)
 }
 
 /// Parts that a message takes on the air.
-fn parts(content: &Content) -> u32 {
+pub(super) fn parts(content: &Content) -> u32 {
     let (single, part) = match Coding::read(content.data_coding, Alphabet::Gsm7).alphabet {
         Alphabet::Gsm7 => (160, 153),
         _ => (140, 134),
@@ -887,37 +679,9 @@ fn parts(content: &Content) -> u32 {
     if octets <= single { 1 } else { octets.div_ceil(part) as u32 }
 }
 
-/// Small letters, no leading zeros.
-fn normal(id: &str) -> String {
-    let id = id.trim().to_ascii_lowercase();
-    let short = id.trim_start_matches('0');
-    if short.is_empty() { id } else { short.to_owned() }
-}
-
-/// The ways to write an id: as it is, and between hexadecimal and decimal.
-fn forms(id: &str) -> Vec<String> {
-    let id = normal(id);
-    let mut forms = vec![id.clone()];
-    if let Ok(n) = id.parse::<u128>() {
-        forms.push(format!("{n:x}"));
-    }
-    if let Ok(n) = u128::from_str_radix(&id, 16) {
-        forms.push(n.to_string());
-    }
-    forms
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ids_are_found_in_hexadecimal_decimal_and_without_zeros() {
-        assert!(forms("00FF").contains(&"255".to_owned()));
-        assert!(forms("255").contains(&"ff".to_owned()));
-        assert!(forms("0000123").contains(&"123".to_owned()));
-        assert_eq!(normal("000"), "000");
-    }
 
     #[test]
     fn long_payloads_count_as_the_parts_they_take() {

@@ -9,6 +9,7 @@ use switchroom_kernel::ports::store::{Query, SqlValue, StoreError};
 use switchroom_wire::smpp::receipt;
 
 use super::centre::Centre;
+use super::message::Addr;
 use super::policy::Policy;
 use super::routes::{check_target, retry};
 use super::{State, accounts};
@@ -112,6 +113,7 @@ pub(super) fn account(call: CommandCall) -> BoxFuture<CommandResult> {
             ("rate", "UPDATE sms_account SET rate = ? WHERE system_id = ?"),
             ("binds", "UPDATE sms_account SET binds = ? WHERE system_id = ?"),
             ("window", "UPDATE sms_account SET max_window = ? WHERE system_id = ?"),
+            ("strict", "UPDATE sms_account SET strict = ? WHERE system_id = ?"),
             ("enabled", "UPDATE sms_account SET enabled = ? WHERE system_id = ?"),
         ] {
             if let Some(n) = call.int(arg)? {
@@ -154,6 +156,50 @@ pub(super) fn route(call: CommandCall) -> BoxFuture<CommandResult> {
             ],
         );
         write(&centre, query).await
+    })
+}
+
+pub(super) fn list(call: CommandCall) -> BoxFuture<CommandResult> {
+    Box::pin(async move {
+        let centre = centre(&call);
+        let text = |name: &str| call.text(name).unwrap_or_default();
+        let (name, address, account) = (text("name"), text("address"), text("account"));
+        if address.is_empty() {
+            let lists = centre.lists();
+            let all = lists.all().into_iter().filter(|(_, n, _)| name.is_empty() || *n == name);
+            let all: Vec<Json> = all
+                .map(|(account, name, members)| {
+                    let members: Vec<String> = members.iter().map(Addr::text).collect();
+                    json!({"name": name, "account": account, "Members": members})
+                })
+                .collect();
+            return Ok(json!({"Lists": all}));
+        }
+        if name.is_empty() || name.len() > 20 {
+            return Err(CommandError::args("`name` must have 1 to 20 characters"));
+        }
+        let values = vec![account.into(), name.into(), address.trim_start_matches('-').to_owned().into()];
+        let sql = match address.starts_with('-') {
+            true => "DELETE FROM sms_list WHERE account = ? AND name = ? AND address = ?",
+            false => "INSERT INTO sms_list (account, name, address) VALUES (?, ?, ?)",
+        };
+        write(&centre, Query::new(sql, values)).await
+    })
+}
+
+pub(super) fn webhooks(call: CommandCall) -> BoxFuture<CommandResult> {
+    Box::pin(async move {
+        let account = call.text("account").unwrap_or_default();
+        let failed = match call.text("state").as_deref() {
+            None | Some("pending") => false,
+            Some("failed") => true,
+            Some(other) => {
+                return Err(CommandError::args(format!("`state` is pending or failed, not \"{other}\"")));
+            }
+        };
+        let most = call.int("most")?.unwrap_or(100);
+        let posts = centre(&call).posts(&account, failed, most).await;
+        Ok(json!({"Webhooks": posts.map_err(|e| CommandError::new(500, e.to_string()))?}))
     })
 }
 

@@ -1,20 +1,21 @@
-//! `sms_submit()` and what it leaves behind in `$sms(...)`.
+//! `sms_submit()`
 
 use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, TRUE, wait};
-use switchroom_kernel::names::Names;
-use switchroom_script::Value;
-use switchroom_script::vm::VarAccess;
 
 use super::State;
 use super::text::{Refused, Wish, send};
-use crate::proto_smpp::functions::{content, from_user, ruri_user};
+use crate::imdn::Cpim;
+use crate::proto_smpp::functions::{aor, asked, content, from_user, ruri_user, wrapped};
 
 /// What the last call of this message left.
 #[derive(Clone, Debug, Default)]
-struct Left {
-    ids: Vec<String>,
-    status: Option<u32>,
-    error: String,
+pub(super) struct Left {
+    /// Numbers of the parts.
+    pub ids: Vec<String>,
+    /// `command_status`
+    pub status: Option<u32>,
+    /// What went wrong.
+    pub error: String,
 }
 
 /// `sms_submit(account[, from][, to][, body][, utf16][, receipt])`: the message in the name of an account; completes when
@@ -31,6 +32,23 @@ pub(super) fn sms_submit(c: &mut Call<'_>) -> Flow {
     let Some(customer) = centre.customer(&name) else {
         return refuse(c.ctx, format!("there is no account \"{name}\""));
     };
+    let wrapped = wrapped(c);
+    let cpim = wrapped.as_deref().and_then(Cpim::read);
+    let own = aor(c.ctx.msg.from().ok().map(|f| f.uri));
+    if let Some(told) = cpim.as_ref().and_then(Cpim::notification) {
+        let id = told.message_id.strip_prefix("sms-").and_then(|id| id.parse().ok());
+        let known = id.is_some_and(|id| {
+            own.as_ref().is_some_and(|(user, _)| centre.notified(user, id, told.delivered))
+        });
+        if !known {
+            tracing::info!(
+                "sms_submit(): a notification names no message that waits for it: {}",
+                told.message_id
+            );
+        }
+        *c.ctx.note_mut::<Left>() = Left { status: Some(0), ..Left::default() };
+        return TRUE;
+    }
     let user = |given: Option<&bytes::Bytes>, own: fn(&Ctx) -> Option<Vec<u8>>, ctx: &Ctx| {
         let found = given.map(|b| b.to_vec()).or_else(|| own(ctx))?;
         String::from_utf8(found).ok().filter(|t| !t.is_empty())
@@ -43,9 +61,20 @@ pub(super) fn sms_submit(c: &mut Call<'_>) -> Flow {
         Ok(content) => content,
         Err(why) => return refuse(c.ctx, why),
     };
-    let receipts = u8::from(c.int(5).unwrap_or(0) > 0);
-    let wish = Wish { from: from.unwrap_or_default(), text, ucs2, receipts, ..Wish::default() };
-    let sent = async move { send(&centre, &customer, &to, &wish).await };
+    let (asked, receipts) = match asked(c) {
+        Some((asked, receipts)) => (Some(asked), receipts),
+        None => (None, u8::from(c.int(5).unwrap_or(0) > 0)),
+    };
+    let mut wish = Wish { from: from.unwrap_or_default(), text, ucs2, receipts, asked, ..Wish::default() };
+    let aliases = centre.base.aliases.clone().filter(|_| c.str(1).is_none());
+    let sent = async move {
+        if let (Some(aliases), Some((user, domain))) = (aliases, own)
+            && let Some(number) = aliases.number_of(&user, &domain).await
+        {
+            wish.from = number;
+        }
+        send(&centre, &customer, &to, &wish).await
+    };
     wait(Box::pin(sent), |ctx, sent| {
         let left = ctx.note_mut::<Left>();
         match sent {
@@ -64,27 +93,4 @@ pub(super) fn sms_submit(c: &mut Call<'_>) -> Flow {
             }
         }
     })
-}
-
-/// Inner names of `$sms(...)`.
-const FIELDS: [&str; 4] = ["id", "ids", "status", "error"];
-
-/// Binds an inner name.
-pub(super) fn bind_field(_: &Names, name: &str) -> Result<u32, String> {
-    match FIELDS.iter().position(|f| *f == name) {
-        Some(at) => Ok(at as u32),
-        None => Err(format!("$sms has no `{name}`; there are: {}", FIELDS.join(", "))),
-    }
-}
-
-/// `$sms(id)`, `$sms(ids)`, `$sms(status)`, `$sms(error)`
-pub(super) fn field(ctx: &mut Ctx, var: &VarAccess) -> Value {
-    let Some(left) = ctx.note::<Left>() else { return Value::Null };
-    let text = |t: &str| if t.is_empty() { Value::Null } else { Value::str(t.to_owned()) };
-    match var.key {
-        Some(0) => left.ids.first().map_or(Value::Null, |id| text(id)),
-        Some(1) => text(&left.ids.join(",")),
-        Some(2) => left.status.map_or(Value::Null, |s| Value::Int(i64::from(s))),
-        _ => text(&left.error),
-    }
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use switchroom_wire::smpp::{Address, MessageState, ShortMessage, Tlvs};
 
+use crate::imdn::Asked;
+
 /// An address that owns its digits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Addr {
@@ -41,9 +43,12 @@ impl Addr {
         Address { ton: self.ton, npi: self.npi, addr: &self.addr }
     }
 
-    /// For people and tables.
+    /// For people and tables. What is no UTF-8 is Latin-1, as many senders write their name.
     pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.addr).into_owned()
+        match std::str::from_utf8(&self.addr) {
+            Ok(text) => text.to_owned(),
+            Err(_) => self.addr.iter().map(|b| char::from(*b)).collect(),
+        }
     }
 }
 
@@ -114,6 +119,10 @@ pub struct Message {
     pub remote_id: Option<Box<str>>,
     /// Last error, `command_status`.
     pub error: u32,
+    /// Destinations to try when this one fails, best first.
+    pub further: Vec<Arc<str>>,
+    /// A SIP user who wants to be told of its end.
+    pub asked: Option<Box<Asked>>,
 }
 
 impl Message {
@@ -144,8 +153,9 @@ impl Message {
     /// Everything that has no column of its own.
     pub fn pack(&self) -> Vec<u8> {
         let c = &self.content;
+        let plain = self.further.is_empty() && self.asked.is_none();
         let mut out = Vec::with_capacity(16 + c.text.len() + c.tlvs.len());
-        out.push(1);
+        out.push(if plain { 1 } else { 2 });
         out.extend_from_slice(&[
             self.source.ton,
             self.source.npi,
@@ -160,20 +170,48 @@ impl Message {
             c.data_coding,
         ]);
         for field in [&self.source.addr, &self.destination.addr, &c.service_type, &c.text, &c.tlvs] {
-            out.extend_from_slice(&(field.len() as u32).to_be_bytes());
-            out.extend_from_slice(field);
+            push_field(&mut out, field);
+        }
+        if !plain {
+            push_field(&mut out, self.further.join("\n").as_bytes());
+            if let Some(a) = &self.asked {
+                for field in [&a.user, &a.message_id, &a.moment, &a.recipient] {
+                    push_field(&mut out, field.as_bytes());
+                }
+                push_field(&mut out, &a.parts.to_be_bytes());
+            }
         }
         out
     }
 }
 
-/// Addresses and content of [`Message::pack`]; `None` when they are broken.
-pub fn unpack(octets: &[u8]) -> Option<(Addr, Addr, Content)> {
+fn push_field(out: &mut Vec<u8>, field: &[u8]) {
+    out.extend_from_slice(&(field.len() as u32).to_be_bytes());
+    out.extend_from_slice(field);
+}
+
+/// What [`Message::pack`] has written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unpacked {
+    /// Sender.
+    pub source: Addr,
+    /// Recipient.
+    pub destination: Addr,
+    /// Content.
+    pub content: Content,
+    /// Destinations to try when the first fails.
+    pub further: Vec<Arc<str>>,
+    /// Who wants to be told.
+    pub asked: Option<Box<Asked>>,
+}
+
+/// Reads what [`Message::pack`] has written; `None` when it is broken.
+pub fn unpack(octets: &[u8]) -> Option<Unpacked> {
     let (
         &[version, st, sn, dt, dn, esm_class, protocol_id, priority, registered_delivery, data_coding],
         rest,
     ) = octets.split_first_chunk::<10>()?;
-    if version != 1 {
+    if !matches!(version, 1 | 2) {
         return None;
     }
     let mut rest = rest;
@@ -196,7 +234,23 @@ pub fn unpack(octets: &[u8]) -> Option<(Addr, Addr, Content)> {
         text,
         tlvs,
     };
-    Some((source, destination, content))
+    let (mut further, mut asked) = (Vec::new(), None);
+    if version == 2 {
+        let lossy = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+        let list = lossy(&field()?);
+        further = list.split('\n').filter(|t| !t.is_empty()).map(Arc::from).collect();
+        if let Some(user) = field() {
+            let text = |field: Option<Box<[u8]>>| Some(lossy(&field?).into_boxed_str());
+            asked = Some(Box::new(Asked {
+                user: lossy(&user).into(),
+                message_id: text(field())?,
+                moment: text(field())?,
+                recipient: text(field())?,
+                parts: u16::from_be_bytes(field()?[..].try_into().ok()?),
+            }));
+        }
+    }
+    Some(Unpacked { source, destination, content, further, asked })
 }
 
 /// A message to play with.
@@ -219,6 +273,8 @@ pub(super) fn sample(id: u64, target: &str) -> Message {
         state: MessageState::Enroute,
         remote_id: None,
         error: 0,
+        further: Vec::new(),
+        asked: None,
     }
 }
 
@@ -230,8 +286,23 @@ mod tests {
     fn what_is_packed_comes_back() {
         let mut m = sample(7, "account:a");
         m.content.tlvs = vec![0x14, 0, 0, 1, 9].into();
-        let (source, destination, content) = unpack(&m.pack()).unwrap();
-        assert_eq!((source, destination, content), (m.source, m.destination, m.content));
+        let read = unpack(&m.pack()).unwrap();
+        assert_eq!((read.source, read.destination), (m.source.clone(), m.destination.clone()));
+        assert_eq!((read.content, read.further.len(), read.asked), (m.content.clone(), 0, None));
+        m.further = vec!["smsc:b".into(), "smsc:c".into()];
+        assert_eq!(unpack(&m.pack()).unwrap().further, m.further);
+        let text = |t: &str| Box::<str>::from(t);
+        let asked = Asked {
+            user: text("sip:a@b"),
+            message_id: text("x1"),
+            moment: text("2026-01-01T00:00:00Z"),
+            recipient: text("sip:49@b"),
+            parts: 3,
+        };
+        m.asked = Some(Box::new(asked));
+        assert_eq!(unpack(&m.pack()).unwrap().asked, m.asked);
+        let packed = m.pack();
+        assert_eq!(unpack(&packed[..packed.len() - 1]), None);
         assert_eq!(unpack(b""), None);
         assert_eq!(unpack(&[1; 12]), None);
     }

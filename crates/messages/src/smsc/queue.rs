@@ -4,12 +4,14 @@
 //! lines are double-ended queues, clocks have one bucket for each second, and a message that has left is skipped where its
 //! number still stands.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use switchroom_wire::smpp::MessageState;
 
 use super::message::{Addr, Message};
+use super::parts::{Added, Parts};
 
 /// Levels of `priority_flag`.
 const LEVELS: usize = 4;
@@ -19,14 +21,22 @@ const LEVELS: usize = 4;
 pub struct Queue {
     messages: HashMap<u64, Slot, foldhash::fast::RandomState>,
     lines: HashMap<Arc<str>, Line, foldhash::fast::RandomState>,
+    /// Those of SIP users, of whom there may be many, and those of all others.
+    users: BTreeSet<Arc<str>>,
+    few: BTreeSet<Arc<str>>,
+    /// Where the round among the users has got to, when there is one.
+    round: Option<Arc<str>>,
+    /// When lines open again.
+    closed: BTreeSet<(i64, Arc<str>)>,
     /// Second, and who is to be tried then.
     due: BTreeMap<i64, Vec<u64>>,
     expiries: BTreeMap<i64, Vec<u64>>,
     /// Who may be replaced or cancelled without knowing the number.
-    likes: HashMap<u64, Vec<u64>, foldhash::fast::RandomState>,
+    likes: BTreeSet<(u64, u64)>,
     hasher: foldhash::fast::RandomState,
     /// Who waits for a receipt of another SMS centre: target and that centre's id.
     remote: HashMap<(Arc<str>, Box<str>), u64, foldhash::fast::RandomState>,
+    parts: Parts,
 }
 
 struct Slot {
@@ -44,6 +54,8 @@ enum Place {
     UnderWay,
     /// The next SMS centre has it.
     Away,
+    /// A part that waits for others, or is carried by the first.
+    Held,
 }
 
 #[derive(Default)]
@@ -75,14 +87,56 @@ impl Queue {
     pub fn insert(&mut self, message: Message, now: i64) {
         let id = message.id;
         self.expiries.entry(message.expires).or_default().push(id);
-        self.likes.entry(self.likeness(&message)).or_default().push(id);
+        self.likes.insert((self.likeness(&message), id));
         if let Some(remote) = &message.remote_id {
             self.remote.insert((message.target.clone(), remote.clone()), id);
             self.messages.insert(id, Slot { message, place: Place::Away });
             return;
         }
-        self.messages.insert(id, Slot { message, place: Place::Clock });
-        self.place(id, now);
+        self.messages.insert(id, Slot { message, place: Place::Held });
+        self.settle(id, now);
+    }
+
+    /// To its place, or to the other parts of its text.
+    fn settle(&mut self, id: u64, now: i64) {
+        let Some(slot) = self.messages.get_mut(&id) else { return };
+        slot.place = Place::Held;
+        match self.parts.add(&slot.message, now) {
+            Added::Alone => self.place(id, now),
+            Added::Held => {}
+            Added::Whole(first) => self.place(first, now),
+        }
+    }
+
+    /// What stayed in parts since `before` goes as it is: gives the destinations that have something new to take.
+    pub fn release(&mut self, before: i64, now: i64) -> Vec<Arc<str>> {
+        let ids = self.parts.overdue(before);
+        ids.iter().for_each(|id| self.place(*id, now));
+        ids.iter().filter_map(|id| Some(self.get(*id)?.target.clone())).collect()
+    }
+
+    /// The parts that go as one message with this one, in order, itself first; empty when it goes by itself.
+    pub fn carried(&self, id: u64) -> Vec<&Message> {
+        self.parts.carried(id).iter().filter_map(|id| self.get(*id)).collect()
+    }
+
+    /// The numbers of the same.
+    pub fn carried_ids(&self, id: u64) -> Vec<u64> {
+        self.parts.carried(id).to_vec()
+    }
+
+    /// Parts that went with this message to where it is, when that was before the process started: they stand under its
+    /// remote id and their place in the text.
+    pub fn parts_of_remote(&self, id: u64) -> Vec<u64> {
+        let Some((m, remote)) = self.get(id).and_then(|m| Some((m, m.remote_id.clone()?))) else {
+            return Vec::new();
+        };
+        (1..=255).map_while(|n| self.by_remote(&m.target, &format!("{remote}#{n}"))).collect()
+    }
+
+    /// Messages of which parts are missing.
+    pub fn incomplete(&self) -> usize {
+        self.parts.incomplete()
     }
 
     /// Into its line, or on the clock.
@@ -98,7 +152,15 @@ impl Queue {
             slot.message.state = MessageState::Enroute;
         }
         let level = usize::from(slot.message.content.priority).min(LEVELS - 1);
-        let line = self.lines.entry(slot.message.target.clone()).or_default();
+        let target = &slot.message.target;
+        let line = match self.lines.get_mut(target) {
+            Some(line) => line,
+            None => {
+                let names = if target.starts_with("sip:") { &mut self.users } else { &mut self.few };
+                names.insert(target.clone());
+                self.lines.entry(target.clone()).or_default()
+            }
+        };
         line.levels[level].push_back(id);
         line.waiting += 1;
     }
@@ -159,14 +221,64 @@ impl Queue {
 
     /// The next SMS centre took it and will say what becomes of it.
     pub fn away(&mut self, id: u64, remote_id: &str) {
-        let Some(slot) = self.messages.get_mut(&id).filter(|s| s.place == Place::UnderWay) else { return };
+        let fits = |s: &&mut Slot| matches!(s.place, Place::UnderWay | Place::Held);
+        let Some(slot) = self.messages.get_mut(&id).filter(fits) else { return };
+        let was_held = slot.place == Place::Held;
         slot.place = Place::Away;
         slot.message.remote_id = Some(remote_id.into());
         slot.message.under_way = false;
-        if let Some(line) = self.lines.get_mut(&slot.message.target) {
+        if let Some(line) = self.lines.get_mut(&slot.message.target).filter(|_| !was_held) {
             line.under_way = line.under_way.saturating_sub(1);
         }
         self.remote.insert((slot.message.target.clone(), remote_id.into()), id);
+    }
+
+    /// Its destination failed: it goes to another one now, and the messages it carried with it. Gives all of them as they
+    /// are then.
+    pub fn redirect(
+        &mut self,
+        id: u64,
+        target: &Arc<str>,
+        further: &[Arc<str>],
+        due: i64,
+        now: i64,
+        error: u32,
+    ) -> Vec<Message> {
+        let mut ids = vec![id];
+        ids.extend(self.parts.remove(id));
+        let mut moved = Vec::with_capacity(ids.len());
+        for id in ids {
+            let Some(place) = self.messages.get(&id).map(|s| s.place) else { continue };
+            self.leave(id, place);
+            let Some(slot) = self.messages.get_mut(&id) else { continue };
+            let m = &mut slot.message;
+            m.target = target.clone();
+            m.further = further.to_vec();
+            (m.due, m.error, m.under_way, m.remote_id) = (due, error, false, None);
+            m.attempts += 1;
+            moved.push(m.clone());
+            self.settle(id, now);
+        }
+        moved
+    }
+
+    /// Out of its line, whatever comes next.
+    fn leave(&mut self, id: u64, place: Place) {
+        let Some(slot) = self.messages.get(&id) else { return };
+        let (target, remote) = (slot.message.target.clone(), slot.message.remote_id.clone());
+        if let Some(line) = self.lines.get_mut(&target) {
+            match place {
+                Place::Line => line.waiting = line.waiting.saturating_sub(1),
+                Place::UnderWay => line.under_way = line.under_way.saturating_sub(1),
+                Place::Clock | Place::Away | Place::Held => {}
+            }
+            if line.waiting == 0 && line.under_way == 0 && line.closed_until == 0 {
+                self.forget_line(&target);
+            }
+        }
+        if let Some(remote) = remote {
+            self.remote.remove(&(target, remote));
+        }
     }
 
     /// Who waits for the receipt with this id of this destination.
@@ -179,53 +291,61 @@ impl Queue {
         self.under_way(target) > 0
     }
 
+    /// Whether messages are in line for a destination.
+    pub fn waits(&self, target: &str) -> bool {
+        self.lines.get(target).is_some_and(|l| l.waiting > 0)
+    }
+
     /// How many were given out without an answer so far.
     pub fn under_way(&self, target: &str) -> usize {
         self.lines.get(target).map_or(0, |l| l.under_way)
     }
 
-    /// Destinations for which messages wait; SIP users only when asked, as there may be many.
-    pub fn stuck(&self, users: bool) -> Vec<Arc<str>> {
-        let wanted =
-            |(target, line): &(&Arc<str>, &Line)| line.waiting > 0 && (users || !target.starts_with("sip:"));
-        self.lines.iter().filter(wanted).map(|(target, _)| target.clone()).collect()
+    fn forget_line(&mut self, target: &Arc<str>) {
+        self.lines.remove(target);
+        self.few.remove(target);
+        self.users.remove(target);
     }
 
-    /// A message leaves, whatever its end.
-    pub fn remove(&mut self, id: u64) -> Option<Message> {
-        let slot = self.messages.remove(&id)?;
-        if let Some(line) = self.lines.get_mut(&slot.message.target) {
-            match slot.place {
-                Place::Line => line.waiting = line.waiting.saturating_sub(1),
-                Place::UnderWay => line.under_way = line.under_way.saturating_sub(1),
-                Place::Clock | Place::Away => {}
-            }
-            if line.waiting == 0 && line.under_way == 0 && line.closed_until == 0 {
-                self.lines.remove(&slot.message.target);
-            }
+    /// Destinations for which messages wait, without SIP users.
+    pub fn stuck(&self) -> Vec<Arc<str>> {
+        self.few.iter().filter(|target| self.waits(target)).cloned().collect()
+    }
+
+    /// A round among all SIP users begins.
+    pub fn begin_round(&mut self) {
+        self.round.get_or_insert_with(|| "".into());
+    }
+
+    /// The next SIP users of the round, at most `most`, for whom messages wait.
+    pub fn next_of_round(&mut self, most: usize) -> Vec<Arc<str>> {
+        let Some(last) = self.round.take() else { return Vec::new() };
+        let next = self.users.range::<Arc<str>, _>((Excluded(&last), Unbounded)).take(most);
+        let next: Vec<Arc<str>> = next.cloned().collect();
+        if next.len() == most {
+            self.round = next.last().cloned();
         }
-        if let Some(remote) = &slot.message.remote_id {
-            self.remote.remove(&(slot.message.target.clone(), remote.clone()));
-        }
-        let like = self.likeness(&slot.message);
-        if let Some(ids) = self.likes.get_mut(&like) {
-            ids.retain(|i| *i != id);
-            if ids.is_empty() {
-                self.likes.remove(&like);
-            }
-        }
-        Some(slot.message)
+        next.into_iter().filter(|target| self.waits(target)).collect()
+    }
+
+    /// A message leaves, whatever its end. The others that it carried are named; they are still there.
+    pub fn remove(&mut self, id: u64) -> Option<(Message, Vec<u64>)> {
+        let place = self.messages.get(&id)?.place;
+        self.leave(id, place);
+        let message = self.messages.remove(&id)?.message;
+        self.likes.remove(&(self.likeness(&message), id));
+        Some((message, self.parts.remove(id)))
     }
 
     /// Whether it has not been given out, so that it can still be cancelled or replaced.
     pub fn is_waiting(&self, id: u64) -> bool {
-        self.messages.get(&id).is_some_and(|s| matches!(s.place, Place::Line | Place::Clock))
+        self.messages.get(&id).is_some_and(|s| matches!(s.place, Place::Line | Place::Clock | Place::Held))
     }
 
     /// Changes a message that waits. Its number stays.
     pub fn change(&mut self, id: u64, now: i64, change: impl FnOnce(&mut Message)) -> Option<Message> {
         let slot = self.messages.get_mut(&id)?;
-        if !matches!(slot.place, Place::Line | Place::Clock) {
+        if !matches!(slot.place, Place::Line | Place::Clock | Place::Held) {
             return None;
         }
         let (due, expires) = (slot.message.due, slot.message.expires);
@@ -234,7 +354,7 @@ impl Queue {
         if message.expires != expires {
             self.expiries.entry(message.expires).or_default().push(id);
         }
-        if message.due != due {
+        if message.due != due && slot.place != Place::Held {
             if slot.place == Place::Line
                 && let Some(line) = self.lines.get_mut(&message.target)
             {
@@ -248,17 +368,17 @@ impl Queue {
     /// Messages that wait from one account, between the same addresses, for the same service.
     pub fn alike(&self, account: &str, source: &Addr, destination: &Addr, service: &[u8]) -> Vec<u64> {
         let like = self.hash(account, source, destination, service);
-        let ids = self.likes.get(&like).map_or(&[][..], |v| v);
-        let same = |id: &&u64| {
-            self.is_waiting(**id)
-                && self.get(**id).is_some_and(|m| {
+        let ids = self.likes.range((like, 0)..=(like, u64::MAX)).map(|(_, id)| *id);
+        let same = |id: &u64| {
+            self.is_waiting(*id)
+                && self.get(*id).is_some_and(|m| {
                     *m.account == *account
                         && m.source.addr == source.addr
                         && m.destination.addr == destination.addr
                         && *m.content.service_type == *service
                 })
         };
-        ids.iter().filter(same).copied().collect()
+        ids.filter(same).collect()
     }
 
     fn likeness(&self, m: &Message) -> u64 {
@@ -272,8 +392,14 @@ impl Queue {
 
     /// Nothing goes to a destination before `until`.
     pub fn close_line(&mut self, target: &str, until: i64) {
-        if let Some(line) = self.lines.get_mut(target) {
-            line.closed_until = line.closed_until.max(until);
+        if let Some((name, _)) = self.lines.get_key_value(target)
+            && let name = name.clone()
+            && let Some(line) = self.lines.get_mut(target)
+            && line.closed_until < until
+        {
+            self.closed.remove(&(line.closed_until, name.clone()));
+            line.closed_until = until;
+            self.closed.insert((until, name));
         }
     }
 
@@ -290,10 +416,15 @@ impl Queue {
                 }
             }
         }
-        let opened = self.lines.iter_mut().filter(|(_, l)| l.closed_until != 0 && l.closed_until <= now);
-        for (target, line) in opened {
-            line.closed_until = 0;
-            targets.push(target.clone());
+        while let Some((_, target)) = self.closed.first().filter(|(at, _)| *at <= now).cloned() {
+            self.closed.pop_first();
+            if let Some(line) = self.lines.get_mut(&target) {
+                line.closed_until = 0;
+                if line.waiting == 0 && line.under_way == 0 {
+                    self.forget_line(&target);
+                }
+            }
+            targets.push(target);
         }
         targets.sort();
         targets.dedup();
@@ -427,6 +558,28 @@ mod tests {
         q.take("a", 1, 1100);
         assert!(q.change(1, 1100, |m| m.due = 1200).is_none());
         assert!(q.alike("shop", &source, &destination, b"").is_empty());
+    }
+
+    #[test]
+    fn a_line_that_is_closed_opens_in_time_and_leaves_nothing_behind() {
+        let mut q = Queue::default();
+        q.insert(sample(1, "a"), 1000);
+        q.insert(sample(2, "sip:x@y"), 1000);
+        assert_eq!(q.stuck(), ["a".into()]);
+        assert!(q.next_of_round(1).is_empty());
+        q.begin_round();
+        assert_eq!(q.next_of_round(1), ["sip:x@y".into()]);
+        assert!(q.next_of_round(1).is_empty() && q.next_of_round(1).is_empty());
+        q.close_line("a", 1005);
+        q.close_line("a", 1003);
+        assert!(q.take("a", 9, 1004).is_empty() && q.wake(1004).is_empty());
+        assert_eq!(q.wake(1005), ["a".into()]);
+        assert_eq!(ids(q.take("a", 9, 1005)), [1]);
+        q.close_line("a", 1010);
+        q.remove(1);
+        q.remove(2);
+        q.wake(1010);
+        assert_eq!((q.lines.len(), q.few.len(), q.users.len(), q.closed.len()), (0, 0, 0, 0));
     }
 
     /// Long lines cost no more: the time for the same work with 1,000 and with 100,000 waiting.

@@ -91,6 +91,9 @@ impl Handler for Visitor {
         };
         let account = customer.account();
         let Some(mode) = Mode::of(header.command) else { return };
+        if account.strict && (bind.password.len() > 8 || bind.system_id.len() > 15) {
+            return refuse(Status::INVPASWD, "its account is strict, and system_id or password are too long");
+        }
         if !account.enabled || !account.admits(self.peer.ip()) || !account.may_bind(mode) {
             return refuse(Status::BINDFAIL, "disabled, or not from this address, or not in this mode");
         }
@@ -117,6 +120,7 @@ impl Handler for Visitor {
                 }
                 bound.customer = Some(customer.clone());
             }
+            link.set_strict(customer.account().strict);
             link.accept(header, centre.settings.system_id.as_bytes(), version);
             tracing::info!("smsc: {} from {peer} is bound ({mode:?})", customer.name);
             if mode.receives() {
@@ -146,7 +150,7 @@ impl Handler for Visitor {
                 if open.load(Relaxed) >= customer.account().window {
                     return fail(Status::THROTTLED);
                 }
-                match self.submission(m, m.payload()) {
+                match self.submission(&customer, m, m.payload()) {
                     Ok(s) => self.submit(&customer, link, header, open, s),
                     Err(status) => fail(status),
                 }
@@ -162,7 +166,7 @@ impl Handler for Visitor {
                     tlvs: d.tlvs,
                     ..ShortMessage::default()
                 };
-                match self.submission(&m, m.payload()) {
+                match self.submission(&customer, &m, m.payload()) {
                     Ok(s) => self.submit(&customer, link, header, open, s),
                     Err(status) => fail(status),
                 }
@@ -233,8 +237,16 @@ impl Handler for Visitor {
 }
 
 impl Visitor {
-    fn submission(&self, m: &ShortMessage<'_>, payload: &[u8]) -> Result<Submission, Status> {
+    fn submission(
+        &self,
+        customer: &Customer,
+        m: &ShortMessage<'_>,
+        payload: &[u8],
+    ) -> Result<Submission, Status> {
         let now = self.centre.now();
+        if customer.account().strict && !m.source.addr.is_ascii() {
+            return Err(Status::INVSRCADR);
+        }
         let tlvs = without_payload(m.tlvs);
         let ttl = m.tlvs.number(tag::QOS_TIME_TO_LIVE).map(|s| now + i64::from(s));
         if !m.text.is_empty() && m.tlvs.get(tag::MESSAGE_PAYLOAD).is_some_and(|p| !p.is_empty()) {
@@ -257,6 +269,8 @@ impl Visitor {
             schedule: time(m.schedule, now, Status::INVSCHED)?,
             validity: ttl.or(time(m.validity, now, Status::INVEXPIRY)?),
             replace: m.replace_if_present == 1,
+            at_once: m.esm_class & 0x03 == 0x02,
+            ..Submission::default()
         })
     }
 
@@ -301,22 +315,24 @@ impl Visitor {
             failures: Vec<u8>,
             failed: u8,
         }
-        let to: Vec<Result<Addr, ()>> = targets(destinations, Rules::LENIENT)
-            .map(|t| match t {
-                Target::Address(a) => Ok(Addr::of(&a)),
-                Target::List(_) => Err(()),
-            })
-            .collect();
-        if to.is_empty() {
+        let mut to = Vec::new();
+        for t in targets(destinations, Rules::LENIENT) {
+            match t {
+                Target::Address(a) => to.push(Addr::of(&a)),
+                Target::List(name) => match self.centre.list(&customer.name, name) {
+                    Some(members) => to.extend(members),
+                    None => {
+                        link.respond(header, Status::INVDLNAME, &Body::Empty);
+                        return;
+                    }
+                },
+            }
+        }
+        if to.is_empty() || to.len() > super::lists::MOST {
             link.respond(header, Status::INVNUMDESTS, &Body::Empty);
             return;
         }
-        if to.iter().any(Result::is_err) {
-            // Distribution lists are not kept here.
-            link.respond(header, Status::INVDLNAME, &Body::Empty);
-            return;
-        }
-        let base = match self.submission(message, message.payload()) {
+        let base = match self.submission(customer, message, message.payload()) {
             Ok(s) => s,
             Err(status) => {
                 link.respond(header, status, &Body::Empty);
@@ -325,7 +341,7 @@ impl Visitor {
         };
         let answer = Answer { left: to.len(), id: None, failures: Vec::new(), failed: 0 };
         let answer = Arc::new(Mutex::new(answer));
-        for destination in to.into_iter().flatten() {
+        for destination in to {
             let (link, answer, address) = (link.clone(), answer.clone(), destination.clone());
             let answered = move |result: Result<u64, Status>| {
                 let mut a = answer.lock();
@@ -380,7 +396,8 @@ pub fn number(id: &[u8]) -> Option<u64> {
     std::str::from_utf8(id).ok()?.trim().parse().ok().filter(|n| *n > 0 && *n < i64::MAX as u64)
 }
 
-fn time(text: &[u8], now: i64, fault: Status) -> Result<Option<i64>, Status> {
+/// A time of SMPP as unix seconds, or this fault.
+pub fn time(text: &[u8], now: i64, fault: Status) -> Result<Option<i64>, Status> {
     if text.is_empty() {
         return Ok(None);
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use switchroom_kernel::ports::store::{Query, SqlValue, Store, StoreError};
 use switchroom_wire::smpp::MessageState;
 
-use super::message::{Addr, Message, Nature, unpack};
+use super::message::{Message, Nature, Unpacked, unpack};
 
 /// What happened to a message.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub enum Change {
     Postpone { id: u64, due: i64, attempts: u32, error: u32 },
     /// The next SMS centre has it.
     Away { id: u64, remote_id: String },
+    /// It goes to another destination.
+    Redirect { id: u64, target: Arc<str>, due: i64, attempts: u32, error: u32, content: Vec<u8> },
     /// It was replaced or scheduled anew.
     Replace { id: u64, due: i64, expires: i64, content: Vec<u8> },
     /// It has come to its end.
@@ -81,6 +83,9 @@ static POSTPONE: LazyLock<Arc<str>> = LazyLock::new(|| {
 });
 static AWAY: LazyLock<Arc<str>> =
     LazyLock::new(|| "UPDATE sms_message SET remote_id = ?, under_way = 0 WHERE id = ?".into());
+static REDIRECT: LazyLock<Arc<str>> = LazyLock::new(|| {
+    "UPDATE sms_message SET target = ?, due = ?, attempts = ?, error = ?, content = ?, remote_id = NULL, under_way = 0 WHERE id = ?".into()
+});
 static REPLACE: LazyLock<Arc<str>> =
     LazyLock::new(|| "UPDATE sms_message SET due = ?, expires = ?, content = ? WHERE id = ?".into());
 
@@ -104,6 +109,17 @@ pub fn statements<'a>(changes: impl Iterator<Item = &'a Change>) -> Vec<Query> {
             Change::Away { id, remote_id } => {
                 middle.push(Query::new(AWAY.clone(), vec![remote_id.as_str().into(), (*id as i64).into()]))
             }
+            Change::Redirect { id, target, due, attempts, error, content } => middle.push(Query::new(
+                REDIRECT.clone(),
+                vec![
+                    (&**target).into(),
+                    (*due).into(),
+                    i64::from(*attempts).into(),
+                    i64::from(*error).into(),
+                    SqlValue::Blob(content.clone()),
+                    (*id as i64).into(),
+                ],
+            )),
             Change::Replace { id, due, expires, content } => middle.push(Query::new(
                 REPLACE.clone(),
                 vec![(*due).into(), (*expires).into(), SqlValue::Blob(content.clone()), (*id as i64).into()],
@@ -164,6 +180,23 @@ pub async fn find(store: &dyn Store, id: u64) -> Result<Option<Found>, StoreErro
     Ok(rows.rows.first().and_then(|r| read(r)))
 }
 
+/// Messages and receipts for a destination, the newest first: those that have not ended, or those that failed.
+pub async fn of_target(
+    store: &dyn Store,
+    target: &str,
+    failed: bool,
+    most: i64,
+) -> Result<Vec<Found>, StoreError> {
+    let which = match failed {
+        false => "done = 0",
+        true => "done > 0 AND state NOT IN (2, 4, 6)",
+    };
+    let sql =
+        format!("SELECT {FIELDS} FROM sms_message WHERE {which} AND target = ? ORDER BY id DESC LIMIT ?");
+    let rows = store.fetch(Query::new(sql, vec![target.into(), most.into()])).await?;
+    Ok(rows.rows.iter().filter_map(|r| read(r)).collect())
+}
+
 /// The highest number given out.
 pub async fn last_id(store: &dyn Store) -> Result<u64, StoreError> {
     let rows = store.fetch(Query::new("SELECT MAX(id) FROM sms_message", Vec::new())).await?;
@@ -184,11 +217,10 @@ fn read(row: &[SqlValue]) -> Option<Found> {
         _ => None,
     };
     let id = int(0)? as u64;
-    let Some((source, destination, content)) = content else {
+    let Some(Unpacked { source, destination, content, further, asked }) = content else {
         tracing::error!("smsc: the row of message {id} in sms_message is broken and is left out");
         return None;
     };
-    let (source, destination): (Addr, Addr) = (source, destination);
     let message = Message {
         id,
         nature: if int(1)? == 0 { Nature::Message } else { Nature::Receipt },
@@ -206,6 +238,8 @@ fn read(row: &[SqlValue]) -> Option<Found> {
         state: u8::try_from(int(4)?).ok().and_then(MessageState::from_number)?,
         remote_id: text(12).filter(|t| !t.is_empty()).map(Into::into),
         error: int(11)? as u32,
+        further,
+        asked,
     };
     Some(Found { message, done: int(13)? })
 }

@@ -92,6 +92,7 @@ impl Stage {
             web: Arc::new(Absent),
             store: store.clone(),
             credit: Arc::new(cell),
+            aliases: None,
             stats: None,
         };
         let settings = Settings {
@@ -103,6 +104,8 @@ impl Stage {
             max_parts: 10,
             keep: 86_400,
             offset: 0,
+            join: 60,
+            imdn: false,
         };
         let centre = block_on(Centre::load(settings, base)).unwrap();
         let (shelf, receipts) = (Arc::new(Shelf::default()), Arc::new(Shelf::default()));
@@ -339,4 +342,126 @@ fn a_full_house_takes_no_more() {
     let mut flush = pin!(stage.centre.writer.flush());
     while flush.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {}
     assert!(matches!(*told.lock(), Some(Ok(_))));
+}
+
+/// A second way for everything to 49.
+fn two_ways(stage: &Stage) -> Arc<Shelf> {
+    let sql = "INSERT INTO sms_route (target, prefix, priority) VALUES ('smsc:second', '49', 1)";
+    block_on(stage.store.execute(Query::new(sql, Vec::new()))).unwrap();
+    block_on(stage.centre.reload()).unwrap();
+    let second = Arc::new(Shelf::default());
+    *second.room.lock() = 100;
+    stage.centre.add_outlet("smsc:second".into(), second.clone());
+    *stage.shelf.room.lock() = 100;
+    second
+}
+
+#[test]
+fn a_failure_sends_a_message_over_its_next_route_and_is_said_when_all_have_failed() {
+    let (driver, folder) = stage();
+    let second = {
+        let stage = Stage::new(&driver, &folder, NOW);
+        let second = two_ways(&stage);
+        // An error at once, and a receipt of failure later.
+        let a = stage.submit("shop", hello()).unwrap();
+        let b = stage.submit("free", hello()).unwrap();
+        assert_eq!(stage.taken(), [a, b]);
+        stage.centre.outcome(a, Outcome::Permanent(Status::INVDSTADR));
+        stage.centre.outcome(b, Outcome::Taken("77".into()));
+        stage.centre.remote_receipt(&"smsc:up".into(), "77", MessageState::Undeliverable, 5);
+        stage.run();
+        let taken: Vec<u64> = second.taken.lock().drain(..).map(|m| m.id).collect();
+        assert_eq!(taken, [a, b]);
+        assert!(stage.receipts.taken.lock().is_empty());
+        assert_eq!(stage.money(), (60, 40));
+        stage.centre.outcome(a, Outcome::Delivered);
+        stage.run();
+        assert_eq!(stage.money(), (60, 0));
+        b
+    };
+    // Where a message has got to is not forgotten.
+    let stage = Stage::new(&driver, &folder, NOW + 10);
+    two_ways(&stage);
+    stage.pass(1);
+    assert!(stage.taken().is_empty());
+    stage.centre.outcome(second, Outcome::Permanent(Status::SUBMITFAIL));
+    stage.run();
+    assert_eq!(block_on(stage.centre.query("free", second)).unwrap().0, MessageState::Undeliverable);
+}
+
+#[test]
+fn all_routes_have_their_turn_before_a_pause() {
+    let (driver, folder) = stage();
+    let stage = Stage::new(&driver, &folder, NOW);
+    let second = two_ways(&stage);
+    let id = stage.submit("free", hello()).unwrap();
+    stage.centre.outcome(id, Outcome::Temporary(Status::SYSERR));
+    stage.run();
+    assert_eq!((stage.taken(), second.taken.lock().drain(..).count()), (vec![id], 1));
+    stage.centre.outcome(id, Outcome::Temporary(Status::SYSERR));
+    stage.pass(9);
+    assert!(stage.taken().is_empty());
+    stage.pass(3);
+    assert_eq!(second.taken.lock().len() + stage.taken().len(), 1);
+}
+
+#[test]
+fn transaction_mode_is_answered_with_the_outcome() {
+    let (driver, folder) = stage();
+    let stage = Stage::new(&driver, &folder, NOW);
+    *stage.shelf.room.lock() = 2;
+    let customer = stage.centre.customer("free").unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let submit = || {
+        let tell = told.clone();
+        let s = Submission { at_once: true, ..hello() };
+        stage.centre.submit(&customer, s, Box::new(move |r| tell.lock().push(r)));
+        stage.run();
+    };
+    submit();
+    let first = stage.taken()[0];
+    assert!(told.lock().is_empty(), "it is not over");
+    stage.centre.outcome(first, Outcome::Delivered);
+    assert_eq!(told.lock().drain(..).collect::<Vec<_>>(), [Ok(first)]);
+    submit();
+    stage.centre.outcome(stage.taken()[0], Outcome::Temporary(Status::SYSERR));
+    assert_eq!(told.lock().drain(..).collect::<Vec<_>>(), [Err(Status::DELIVERYFAILURE)]);
+    // Nobody is there to take it.
+    submit();
+    stage.pass(31);
+    assert_eq!(told.lock().drain(..).collect::<Vec<_>>(), [Err(Status::DELIVERYFAILURE)]);
+}
+
+#[test]
+fn a_sender_who_asked_hears_once_of_a_text_in_parts() {
+    let (driver, folder) = stage();
+    let stage = Stage::new(&driver, &folder, NOW);
+    *stage.shelf.room.lock() = 100;
+    let phone = Arc::new(Shelf::default());
+    *phone.room.lock() = 100;
+    stage.centre.add_outlet("sip:alice@example.org".into(), phone.clone());
+    let asked = crate::imdn::Asked {
+        user: "sip:alice@example.org".into(),
+        message_id: "x1".into(),
+        parts: 2,
+        ..Default::default()
+    };
+    for outcomes in [[true, true], [true, false], [false, true], [false, false]] {
+        stage.centre.expect(&asked);
+        let part = || Submission { asked: Some(Box::new(asked.clone())), ..hello() };
+        for delivered in outcomes {
+            let id = stage.submit("free", part()).unwrap();
+            let outcome = if delivered { Outcome::Delivered } else { Outcome::Permanent(Status::SYSERR) };
+            stage.centre.outcome(id, outcome);
+            stage.run();
+        }
+        let told: Vec<Message> = phone.taken.lock().drain(..).collect();
+        assert_eq!(told.len(), 1, "{outcomes:?}");
+        let all = outcomes[0] && outcomes[1];
+        let text = receipt::read(&told[0].content.text).unwrap();
+        assert_eq!(text.stat == b"DELIVRD", all, "{outcomes:?}");
+        stage.centre.outcome(told[0].id, Outcome::Permanent(Status::SYSERR));
+    }
+    stage.run();
+    assert_eq!(stage.centre.depths().0, 0, "a phone that does not want to know is not asked again");
 }

@@ -9,6 +9,7 @@ use switchroom_wire::smpp::Status;
 use super::centre::{Centre, Submission};
 use super::customer::Customer;
 use super::message::{Addr, Content};
+use crate::imdn::Asked;
 use crate::link::compose::{ComposeError, Style, Wanted, compose};
 
 /// What is to be sent.
@@ -30,6 +31,8 @@ pub struct Wish {
     pub schedule: Option<i64>,
     /// Unix seconds.
     pub validity: Option<i64>,
+    /// A SIP user who wants to be told of its end; then he is, instead of the account.
+    pub asked: Option<Asked>,
 }
 
 /// Why nothing was sent.
@@ -55,6 +58,10 @@ pub async fn send(
     let wanted = if wish.ucs2 { Wanted::Only(Alphabet::Ucs2) } else { Wanted::Shortest };
     let reference = centre.references.next(&destination.addr);
     let composed = compose(&wish.text, wanted, wish.class, reference, style)?;
+    let asked = wish.asked.clone().map(|a| Asked { parts: composed.parts.len() as u16, ..a });
+    if let Some(asked) = &asked {
+        centre.expect(asked);
+    }
     let mut waits = Vec::with_capacity(composed.parts.len());
     for part in composed.parts {
         let submission = Submission {
@@ -71,7 +78,8 @@ pub async fn send(
             },
             schedule: wish.schedule,
             validity: wish.validity,
-            replace: false,
+            asked: asked.clone().map(Box::new),
+            ..Submission::default()
         };
         let (tell, told) = oneshot::channel();
         centre.submit(customer, submission, Box::new(move |result| tell.send(result)));
@@ -89,6 +97,9 @@ pub async fn send(
         None => Ok(ids),
         Some(status) => {
             // A message that lacks a part is of no use.
+            if let Some(asked) = &asked {
+                centre.unexpect(asked);
+            }
             ids.iter().for_each(|id| {
                 centre.cancel(&customer.name, *id);
             });

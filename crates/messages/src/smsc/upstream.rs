@@ -11,6 +11,7 @@ use super::accounts::Account;
 use super::centre::{Centre, Outcome, Outlet, Submission};
 use super::customer::Customer;
 use super::message::{Addr, Content, Message};
+use super::server::time;
 use crate::proto_smpp::api::{self, Answer, Failure, Incoming, Outgoing, Party, Receiver, Verdict};
 
 /// Messages given to one connection at a time; its own window is behind that.
@@ -109,31 +110,56 @@ impl Receiver for Ear {
             answer.give(Verdict::Taken);
             return None;
         }
-        let addr = |p: &Party| Addr { ton: p.ton, npi: p.npi, addr: p.addr.as_slice().into() };
-        let (source, destination) = (addr(&incoming.source), addr(&incoming.destination));
-        if !centre.has_route(&target, &source, &destination) {
-            return Some(answer);
+        Some(answer)
+    }
+
+    fn wants(&self, connection: &str, source: &Party, destination: &Party) -> bool {
+        let Some(centre) = self.0.upgrade() else { return false };
+        centre.is_scripted()
+            || centre.has_route(&format!("smsc:{connection}"), &addr(source), &addr(destination))
+    }
+
+    fn alert(&self, connection: &str, number: &Party) {
+        if let Some(centre) = self.0.upgrade() {
+            centre.alerted(connection, &number.addr);
         }
+    }
+
+    fn take(&self, connection: &str, m: Outgoing, answer: Answer) {
+        let Some(centre) = self.0.upgrade() else { return answer.give(Verdict::Later) };
+        let now = centre.now();
+        let (schedule, validity) =
+            match (time(&m.schedule, now, Status::INVSCHED), time(&m.validity, now, Status::INVEXPIRY)) {
+                (Ok(schedule), Ok(validity)) => (schedule, validity),
+                (Err(status), _) | (_, Err(status)) => return answer.give(Verdict::Status(status)),
+            };
         let submission = Submission {
-            source,
-            destination,
+            source: addr(&m.source),
+            destination: addr(&m.destination),
             content: Content {
-                // The headers are gone.
-                esm_class: incoming.esm_class & !0x40,
-                protocol_id: incoming.protocol_id,
-                data_coding: incoming.data_coding,
-                text: incoming.content.octets.as_slice().into(),
-                ..Content::default()
+                service_type: m.service_type.into(),
+                esm_class: m.esm_class,
+                protocol_id: m.protocol_id,
+                priority: m.priority,
+                registered_delivery: m.registered_delivery,
+                data_coding: m.data_coding,
+                text: m.text.into(),
+                tlvs: m.tlvs.into(),
             },
+            schedule,
+            validity,
             ..Submission::default()
         };
-        let account = Account { system_id: target, enabled: true, ..Account::default() };
-        let customer = Arc::new(Customer::new(account));
+        let system_id = format!("smsc:{connection}").into();
+        let customer = Arc::new(Customer::new(Account { system_id, enabled: true, ..Account::default() }));
         let answered = move |result: Result<u64, Status>| match result {
             Ok(id) => answer.accept(id.to_string().as_bytes()),
             Err(status) => answer.give(Verdict::Status(status)),
         };
         centre.submit(&customer, submission, Box::new(answered));
-        None
     }
+}
+
+fn addr(p: &Party) -> Addr {
+    Addr { ton: p.ton, npi: p.npi, addr: p.addr.as_slice().into() }
 }

@@ -20,18 +20,33 @@ use switchroom_wire::smpp::{
     Address, Bind, Body, CommandId, MessageId, Pdu, ShortMessage, Status, Tlvs, receipt, tag,
 };
 
-use super::{BenchArgs, ListenArgs, Message, Mode, Peer, SendArgs, Version, World};
+use super::{BenchArgs, BindArgs, ListenArgs, Message, Mode, Peer, SendArgs, Version, World};
 
 /// What happened, for the main thread. More are not kept; a peer is then asked to try again.
 const MAX_EVENTS: usize = 10_000;
+/// The same for one of many connections.
+const FEW_EVENTS: usize = 64;
 /// How long anything but a receipt may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// `switchroom smpp bind`
-pub fn bind(world: &World, peer: &Peer) -> anyhow::Result<ExitCode> {
-    let client = Client::bind(world, peer, 10)?;
-    println!("bound as {}", client.description);
-    client.end();
+pub fn bind(world: &World, args: &BindArgs) -> anyhow::Result<ExitCode> {
+    let mut clients = Vec::new();
+    for _ in 0..args.sessions.max(1) {
+        clients.push(Client::bind_with(world, &args.peer, 10, FEW_EVENTS)?);
+    }
+    match &clients[..] {
+        [one] => println!("bound as {}", one.description),
+        many => println!("bound {} times as {}", many.len(), args.peer.system_id),
+    }
+    std::thread::sleep(Duration::from_secs(args.hold));
+    let alive = clients.iter().filter(|c| c.handle.mode().is_some()).count();
+    // All at once, so that the answers are waited for together.
+    clients.iter().for_each(|c| c.handle.unbind());
+    clients.iter().for_each(Client::end);
+    if alive < clients.len() {
+        bail!("{} of {} connections ended before", clients.len() - alive, clients.len());
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -182,6 +197,10 @@ struct Client<'w> {
 
 impl<'w> Client<'w> {
     fn bind(world: &'w World, peer: &Peer, window: usize) -> anyhow::Result<Client<'w>> {
+        Client::bind_with(world, peer, window, MAX_EVENTS)
+    }
+
+    fn bind_with(world: &'w World, peer: &Peer, window: usize, events: usize) -> anyhow::Result<Client<'w>> {
         let (host, port) = peer.to.rsplit_once(':').context("--to is written host:port")?;
         let target = StreamTarget {
             host: host.trim_matches(['[', ']']).to_owned(),
@@ -196,7 +215,7 @@ impl<'w> Client<'w> {
         let settings = Settings { window_out: window.max(1), ..Settings::new(Side::Application) };
         let link = Link::new(Options::new(settings, world.clock.clone()));
         let handle = link.handle();
-        let (sender, events) = sync_channel(MAX_EVENTS);
+        let (sender, events) = sync_channel(events);
         let joiner = Mutex::new(Joiner::new(Bounds::default(), Alphabet::Gsm7));
         world.spawn.spawn(Box::pin(link.run(stream, Arc::new(Ear { sender, joiner }))));
         let mode = match peer.mode {

@@ -28,7 +28,7 @@ pub struct SmppArgs {
 #[derive(Subcommand, Clone, Debug)]
 enum Command {
     /// Bind, say what the SMS centre answers, and unbind
-    Bind(Peer),
+    Bind(BindArgs),
     /// Send a text, and print the ids it got
     Send(SendArgs),
     /// Print what is delivered, and accept it
@@ -37,6 +37,18 @@ enum Command {
     Bench(BenchArgs),
     /// Be an SMS centre, with delays, errors and receipts
     Sim(SimArgs),
+}
+
+#[derive(Args, Clone, Debug)]
+struct BindArgs {
+    #[command(flatten)]
+    peer: Peer,
+    /// Bind so many times at once
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    sessions: usize,
+    /// Stay bound for so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    hold: u64,
 }
 
 /// Where to bind, and as whom.
@@ -243,7 +255,7 @@ pub fn smpp(args: SmppArgs) -> anyhow::Result<ExitCode> {
         _control: control,
     };
     match args.command {
-        Command::Bind(peer) => client::bind(&world, &peer),
+        Command::Bind(args) => client::bind(&world, &args),
         Command::Send(args) => client::send(&world, &args),
         Command::Listen(args) => client::listen(&world, &args),
         Command::Bench(args) => client::bench(&world, &args),

@@ -5,6 +5,7 @@
 mod auth;
 mod cancel;
 mod cdr;
+mod centre;
 mod cloud;
 mod crowd;
 mod database;
@@ -13,6 +14,7 @@ mod demo;
 mod dialogs;
 mod events;
 mod fork;
+mod gateway;
 mod helper;
 mod loss;
 mod malformed;

@@ -13,17 +13,17 @@ use crate::smsc::Smpp;
 use crate::support::{House, Setup};
 use crate::ua::{Call, Ua};
 
-struct Stage {
-    house: House,
-    smpp: SocketAddr,
+pub struct Stage {
+    pub house: House,
+    pub smpp: SocketAddr,
 }
 
 /// A centre with the customers `shop` and `inbox`; everything to 49 goes to `inbox`.
-fn stage(more: &str) -> Stage {
+pub fn stage(more: &str) -> Stage {
     stage_with("route { exit; }", more)
 }
 
-fn stage_with(routes: &str, more: &str) -> Stage {
+pub fn stage_with(routes: &str, more: &str) -> Stage {
     let port = free_port();
     let params = format!(
         "loadmodule \"credit.so\"\nloadmodule \"proto_smpp.so\"\nloadmodule \"smsc.so\"\nloadmodule \"sms_api.so\"\n\
@@ -39,20 +39,20 @@ fn stage_with(routes: &str, more: &str) -> Stage {
 }
 
 impl Stage {
-    fn bind(&self, name: &str) -> Smpp {
+    pub fn bind(&self, name: &str) -> Smpp {
         let mut peer = Smpp::connect(self.smpp);
         assert_eq!(peer.bind(CommandId::BIND_TRANSCEIVER, name, "secret"), Status::OK);
         peer
     }
 
     #[track_caller]
-    fn mi(&self, command: &[&str]) -> serde_json::Value {
+    pub fn mi(&self, command: &[&str]) -> serde_json::Value {
         let (good, out, err) = self.house.mi(command);
         assert!(good, "{command:?}: {err}");
         serde_json::from_str(&out).unwrap_or_default()
     }
 
-    fn http(&self, head: &str, body: &str) -> (u16, String) {
+    pub fn http(&self, head: &str, body: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.house.mi)).unwrap();
         let request = format!(
             "{head}\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
@@ -66,13 +66,13 @@ impl Stage {
     }
 }
 
-fn text(text: &[u8]) -> ShortMessage<'_> {
+pub fn text(text: &[u8]) -> ShortMessage<'_> {
     ShortMessage { text, registered_delivery: 1, ..ShortMessage::default() }
 }
 
 /// Submits a message and gives its id.
 #[track_caller]
-fn submit(peer: &mut Smpp, to: &str, message: ShortMessage<'_>) -> Result<String, Status> {
+pub fn submit(peer: &mut Smpp, to: &str, message: ShortMessage<'_>) -> Result<String, Status> {
     let sequence = peer.message(CommandId::SUBMIT_SM, "Shop", to, message);
     let pdu = peer.next();
     let pdu = Pdu::read(&pdu, Rules::LENIENT).unwrap();
@@ -88,7 +88,7 @@ fn submit(peer: &mut Smpp, to: &str, message: ShortMessage<'_>) -> Result<String
 
 /// The next message that is delivered; it is answered with `status`.
 #[track_caller]
-fn deliver(peer: &mut Smpp, status: Status) -> (Vec<u8>, u8, String) {
+pub fn deliver(peer: &mut Smpp, status: Status) -> (Vec<u8>, u8, String) {
     let pdu = peer.next();
     let read = Pdu::read(&pdu, Rules::LENIENT).unwrap();
     let Body::Message(m) = read.body else { panic!("no message: {read:?}") };
@@ -304,43 +304,79 @@ fn waits_for_a_phone(location: &str) {
 }
 
 #[test]
-fn a_stored_message_is_sent_when_its_user_registers_and_only_once() {
+fn a_stored_message_is_sent_when_its_user_registers_its_sender_is_told_and_reminders_come_in_time() {
     let routes = r#"
         route {
             if (is_method("REGISTER")) { save("location"); m_dump(); exit; }
-            if (is_method("MESSAGE") && $si == "127.0.0.1" && $fU != "alice") {
-                lookup("location");
+            # What the module sends comes by this socket.
+            if (is_method("MESSAGE") && $socket_in(port) == SIP) {
+                if (!lookup("location")) { send_reply(404, "Not Found"); exit; }
                 t_relay();
                 exit;
             }
             if (is_method("MESSAGE")) {
+                if ($hdr(X-At) != NULL) $avp(at) = $hdr(X-At);
                 if (m_store()) send_reply(202, "Accepted");
                 else send_reply(503, "Service Unavailable");
             }
         }
     "#;
     let sip = free_port();
-    let params = format!(
-        "loadmodule \"msilo.so\"\nmodparam(\"msilo\", \"from_address\", \"sip:silo@127.0.0.1\")\n\
-         modparam(\"msilo\", \"outbound_proxy\", \"sip:127.0.0.1:{sip}\")\nsocket=udp:127.0.0.1:{sip}\n"
-    );
-    let house = Setup::new(&[routes]).params(&params).database().start();
-    let mut alice = Ua::new("alice", house.addr);
-    let call = Call::new("alice", "bob");
-    let plain = alice.request("MESSAGE", "sip:bob@127.0.0.1", &call, "Content-Type: text/plain\r\n");
-    let head = plain.split("Content-Length").next().unwrap();
-    alice.send(format!("{head}Content-Length: 5\r\n\r\nhello"));
+    let param = |name: &str, value: &str| format!("modparam(\"msilo\", \"{name}\", {value})\n");
+    let params = [
+        "loadmodule \"msilo.so\"\n".to_owned(),
+        param("from_address", "\"sip:silo@127.0.0.1\""),
+        param("offline_message", "\"$rU is not there\""),
+        param("contact_hdr", "\"Contact: <sip:silo@127.0.0.1>\""),
+        param("content_type_hdr", "\"Content-Type: text/html\""),
+        param("use_contact", "0"),
+        param("reminder", "\"sip:clock@127.0.0.1\""),
+        param("send_time", "1"),
+        param("snd_time_avp", "\"$avp(at)\""),
+        param("outbound_proxy", &format!("\"sip:127.0.0.1:{sip}\"")),
+        format!("socket=udp:127.0.0.1:{sip}\n"),
+    ];
+    let routes = routes.replace("SIP", &sip.to_string());
+    let house = Setup::new(&[&routes]).params(&params.concat()).database().start();
+    let (mut alice, mut bob) = (Ua::new("alice", house.addr), Ua::new("bob", house.addr));
+    alice.register_here("");
+    let say = |alice: &mut Ua, more: &str, said: &str| {
+        let call = Call::new("alice", "bob");
+        let more = format!("{more}Content-Type: text/plain\r\n");
+        let plain = alice.request("MESSAGE", "sip:bob@127.0.0.1", &call, &more);
+        let head = plain.split("Content-Length").next().unwrap();
+        alice.send(format!("{head}Content-Length: {}\r\n\r\n{said}", said.len()));
+    };
+    say(&mut alice, "", "hello");
     alice.expect("SIP/2.0 202");
-    let mut bob = Ua::new("bob", house.addr);
+    let told = alice.expect("MESSAGE sip:alice@");
+    assert!(told.ends_with("\r\n\r\nbob is not there"), "{told}");
+    assert_eq!(header(&told, "Content-Type"), Some("text/html"));
+    assert_eq!(header(&told, "Contact"), Some("<sip:silo@127.0.0.1>"));
+    assert!(header(&told, "From").unwrap().starts_with("<sip:silo@127.0.0.1>"), "{told}");
+    alice.reply(&told, "200 OK");
     bob.register_here("");
     let request = bob.expect("MESSAGE sip:bob@");
     assert!(request.contains("[Offline message - 20") && request.ends_with("] hello"), "{request}");
+    assert!(header(&request, "From").unwrap().starts_with("<sip:alice@127.0.0.1>"), "{request}");
     bob.reply(&request, "200 OK");
-    let gone = (0..100).any(|_| {
-        std::thread::sleep(Duration::from_millis(20));
-        house.sql("SELECT COUNT(*) FROM silo").trim() == "0"
-    });
-    assert!(gone);
+    let gone = || {
+        (0..100).any(|_| {
+            std::thread::sleep(Duration::from_millis(20));
+            house.sql("SELECT COUNT(*) FROM silo").trim() == "0"
+        })
+    };
+    assert!(gone());
+    // Long ago: as soon as somebody looks.
+    say(&mut alice, "X-At: 20200101120000\r\n", "meeting");
+    alice.expect("SIP/2.0 202");
+    let request = bob.expect("MESSAGE sip:bob@");
+    assert!(request.contains("[Reminder message - 20") && request.ends_with("] meeting"), "{request}");
+    assert!(header(&request, "From").unwrap().starts_with("<sip:clock@127.0.0.1>"), "{request}");
+    bob.reply(&request, "200 OK");
+    assert!(gone());
+    say(&mut alice, "X-At: tomorrow\r\n", "no");
+    alice.expect("SIP/2.0 503");
 }
 
 /// Sends as many as the window allows, for as long as the peer is there; gives the texts that were acknowledged.

@@ -20,6 +20,7 @@ impl Refusal {
         Refusal(code, why, Vec::new())
     }
 
+    /// The usual phrase of the code.
     fn reason(&self) -> &'static str {
         match self.0 {
             400 => "Bad Request",

@@ -1,6 +1,7 @@
 //! The registrar (RFC 3261 §10.3, RFC 3327): REGISTER into the location, and the location into destinations.
 
 mod answer;
+pub mod api;
 mod flags;
 mod gruu;
 mod lookup;

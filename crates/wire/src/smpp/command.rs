@@ -242,6 +242,8 @@ pub mod tag {
     pub const QOS_TIME_TO_LIVE: u16 = 0x0017;
     /// Text about a status.
     pub const ADDITIONAL_STATUS_INFO_TEXT: u16 = 0x001d;
+    /// 1 asks to be told when the recipient can be reached again.
+    pub const SET_DPF: u16 = 0x0421;
     /// The message a receipt is for.
     pub const RECEIPTED_MESSAGE_ID: u16 = 0x001e;
     /// Number of the sender's.

@@ -10,6 +10,7 @@ texts = [line.rstrip("\n") for line in sys.stdin]
 
 client = smpplib.client.Client(host, port, allow_unknown_opt_params=True)
 answers = []
+receipts = []
 parts = {}
 whole = []
 
@@ -20,6 +21,9 @@ def sent(pdu):
 
 def received(pdu):
     body = pdu.short_message or b""
+    if pdu.esm_class & 0x3C == 4:
+        receipts.append(pdu.receipted_message_id)
+        return 0
     reference, total, number = None, 1, 1
     if pdu.esm_class & 0x40:
         reference, total, number = body[3], body[4], body[5]
@@ -55,8 +59,9 @@ for text in texts:
             registered_delivery=True,
         )
         expected += 1
-while len(answers) < expected or len(whole) < count:
+while len(answers) < expected or len(whole) < count or len(receipts) < expected:
     client.read_once()
-print("answers", sum(1 for status, _ in answers if status == 0), expected, flush=True)
+named = {message_id for status, message_id in answers if status == 0}
+print("answers", len(named), expected, "receipts", len(named & set(receipts)), flush=True)
 client.unbind()
 client.disconnect()
