@@ -186,6 +186,10 @@ fn wishes(text: &str) -> Result<Wishes, String> {
             }
         }
     }
+    // One kind of ping for a side is enough, and an INVITE says more.
+    for side in [CALLER, CALLEE] {
+        w.options_ping[side] &= !w.reinvite_ping[side];
+    }
     Ok(w)
 }
 
@@ -453,5 +457,21 @@ fn fetch_dlg_value(c: &mut Call<'_>) -> Flow {
     match c.ctx.set_var(&var, value) {
         Ok(()) => TRUE,
         Err(_) => FALSE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_words_or_letters_and_a_side_gets_one_kind_of_ping() {
+        let w = wishes("options-ping-caller, options-ping-callee,reinvite-ping-callee,auto-prack").unwrap();
+        assert_eq!((w.options_ping, w.reinvite_ping), ([true, false], [false, true]));
+        assert!(w.auto_prack && !w.bye_on_timeout);
+        let letters = wishes("PpRB").unwrap();
+        assert_eq!((letters.options_ping, letters.reinvite_ping), ([false, true], [true, false]));
+        assert!(letters.bye_on_timeout);
+        assert!(wishes("options-ping").is_err_and(|e| e.contains("auto-prack")));
     }
 }
