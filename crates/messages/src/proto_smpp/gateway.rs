@@ -26,6 +26,7 @@ use super::api::Receiver;
 use super::asked::Waiting;
 use super::connection::{self, Connection};
 use super::incoming::Peer;
+use super::lines::Lines;
 use super::params::Confs;
 use super::parts::{self, Part};
 use super::store::{Kind, Row, Table};
@@ -70,6 +71,7 @@ pub(super) struct Gateway {
     pub receipt_event: Option<EventId>,
     pub alert_event: Option<EventId>,
     pub asked: Mutex<Waiting>,
+    pub lines: Lines,
     /// Whether the database has the table of parts.
     pub keeps_parts: bool,
     pub receiver: RwLock<Option<Arc<dyn Receiver>>>,

@@ -234,26 +234,36 @@ fn arrived(gateway: &Arc<Gateway>, address: &str, incoming: Incoming, answer: An
         Some((text, delivered)) => notification(&incoming, &text.asked, *delivered, uri),
         None => message_request(&incoming, &gateway.local, address, uri),
     };
-    let (counted, stats) = (gateway.counted, gateway.stats.clone());
-    // Messages between the same two keep their order.
-    let between = (&incoming.source.addr, &incoming.destination.addr);
-    let worker = gateway.random.hash_one(between) as usize % kernel.workers.max(1);
-    let posted = kernel.on_worker(worker, move |shard| {
-        let answer = RefCell::new(Some(answer));
-        let done = move |code: u16| {
-            let verdict = Verdict::of_reply(code);
-            if verdict != Verdict::Taken {
-                stats.add_outside(counted.refused, 1);
-            }
-            if let Some(answer) = answer.borrow_mut().take() {
-                answer.give(verdict);
-            }
-        };
-        request(shard, made, Rc::new(move |_, code, _| done(code)));
-    });
-    if !posted {
-        tracing::warn!("proto_smpp: a worker is too busy for a message; the peer will try again");
-    }
+    // Messages between the same two keep their order: the next leaves when the one before has its final reply.
+    let between = (incoming.source.addr, incoming.destination.addr);
+    let worker = gateway.random.hash_one(&between) as usize % kernel.workers.max(1);
+    let (house, over) = (gateway.clone(), between.clone());
+    let send = move |go: bool| {
+        if !go {
+            // The one before has found nobody; the answer that is dropped here asks the peer to try again.
+            drop(answer);
+            return false;
+        }
+        let posted = kernel.on_worker(worker, move |shard| {
+            let answer = RefCell::new(Some(answer));
+            let done = move |code: u16| {
+                let verdict = Verdict::of_reply(code);
+                if verdict != Verdict::Taken {
+                    house.count(|s| s.refused);
+                }
+                if let Some(answer) = answer.borrow_mut().take() {
+                    answer.give(verdict);
+                    house.lines.over(&over, verdict != Verdict::Later);
+                }
+            };
+            request(shard, made, Rc::new(move |_, code, _| done(code)));
+        });
+        if !posted {
+            tracing::warn!("proto_smpp: a worker is too busy for a message; the peer will try again");
+        }
+        posted
+    };
+    gateway.lines.enter(between, Box::new(send));
 }
 
 /// All fields of a message. Only applications ask for receipts; what an SMS centre says there is for phones.

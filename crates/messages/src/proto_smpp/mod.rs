@@ -13,6 +13,7 @@ mod connection;
 pub(crate) mod functions;
 mod gateway;
 mod incoming;
+mod lines;
 mod outgoing;
 mod params;
 mod parts;
@@ -171,6 +172,7 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
         receipt_event: o.kernel.events.find("E_SMPP_RECEIPT"),
         alert_event: o.kernel.events.find("E_SMPP_ALERT"),
         asked: Default::default(),
+        lines: Default::default(),
         keeps_parts,
         receiver: Default::default(),
         connections: Default::default(),

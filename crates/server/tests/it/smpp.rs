@@ -317,7 +317,8 @@ fn a_cut_with_fifty_open_in_both_directions_loses_nothing() {
     let deliver = |centre: &mut Smpp, n: u32| {
         let text = format!("in {n}");
         let m = ShortMessage { text: text.as_bytes(), ..ShortMessage::default() };
-        centre.message(CommandId::DELIVER_SM, "4917", "4930", m)
+        // Those of one sender would wait for each other.
+        centre.message(CommandId::DELIVER_SM, &format!("49{n}"), "4930", m)
     };
     for n in 0..50 {
         deliver(&mut s.centre, n);
