@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::{packages, tidy};
+use crate::{compare, packages, tidy};
 
 /// One line of the closing table.
 struct Step {
@@ -40,7 +40,8 @@ pub fn test(root: &Path) -> Result<(), String> {
 
 /// `cargo xtask bench`.
 pub fn bench(root: &Path) -> Result<(), String> {
-    cargo(root, &["bench", "--locked", "--workspace", "--benches"])
+    cargo(root, &["bench", "--locked", "--workspace", "--benches"])?;
+    compare::compare(root)
 }
 
 fn summary(steps: &[Step]) -> Result<(), String> {

@@ -107,7 +107,6 @@ const INSTEAD: &[(&str, &str)] = &[
     ("event_xmlrpc", "event_stream sends events as JSON-RPC over TCP, event_datagram as text over UDP"),
     ("localcache", "cachedb_local is its name today"),
     ("mediaproxy", "OpenSIPS dropped it for rtpengine and rtpproxy"),
-    ("mi_html", "mi_http takes the same commands as JSON-RPC; `switchroom mi` types them"),
     ("mi_xmlrpc", "mi_http takes the same commands as JSON-RPC"),
     ("mi_xmlrpc_ng", "mi_http takes the same commands as JSON-RPC"),
     ("pi_http", "`switchroom db` and SQL change the tables; mi_http has their reload commands"),

@@ -60,8 +60,25 @@ struct Subscribed {
     who: Arc<dyn Subscriber>,
     /// It came by its address, so that the same address again renews it.
     by_address: bool,
+    expires: Option<Expires>,
+}
+
+/// When the subscription of an address ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expires {
     /// Seconds since the epoch.
-    expires: Option<u64>,
+    pub at: u64,
+    /// Seconds that were asked for.
+    pub after: u64,
+}
+
+/// Who is told of an event, for those who ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// `transport:address`.
+    pub socket: String,
+    /// `None`: never.
+    pub expires: Option<Expires>,
 }
 
 /// All events of the process.
@@ -173,9 +190,13 @@ impl Events {
         transport.subscriber(rest)
     }
 
-    /// Subscribe an address (`scheme:rest`) until `expires`, in seconds since the epoch. The same address again is
-    /// renewed.
-    pub fn subscribe_address(&self, id: EventId, socket: &str, expires: Option<u64>) -> Result<(), String> {
+    /// Subscribe an address (`scheme:rest`). The same address again is renewed.
+    pub fn subscribe_address(
+        &self,
+        id: EventId,
+        socket: &str,
+        expires: Option<Expires>,
+    ) -> Result<(), String> {
         let who = self.subscriber(socket)?;
         let name = who.describe();
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
@@ -195,12 +216,12 @@ impl Events {
 
     /// Forget subscribers whose time is over.
     pub fn expire(&self, now: u64) {
-        let due = |p: &Published| p.subscribers.iter().any(|s| s.expires.is_some_and(|e| e <= now));
+        let due = |p: &Published| p.subscribers.iter().any(|s| s.expires.is_some_and(|e| e.at <= now));
         if !self.inner.read().list.iter().any(due) {
             return;
         }
         for p in &mut self.inner.write().list {
-            p.subscribers.retain(|s| s.expires.is_none_or(|e| e > now));
+            p.subscribers.retain(|s| s.expires.is_none_or(|e| e.at > now));
             p.live.store(p.subscribers.len(), Ordering::Relaxed);
         }
     }
@@ -213,12 +234,13 @@ impl Events {
         }
     }
 
-    /// All published events: id, name, attribute names, subscribers' descriptions.
-    pub fn list(&self) -> Vec<(EventId, Arc<str>, Vec<Arc<str>>, Vec<String>)> {
+    /// All published events: id, name, attribute names, who is told.
+    pub fn list(&self) -> Vec<(EventId, Arc<str>, Vec<Arc<str>>, Vec<Subscription>)> {
         let inner = self.inner.read();
         let rows = inner.list.iter().enumerate();
         rows.map(|(i, p)| {
-            let subs = p.subscribers.iter().map(|s| s.who.describe()).collect();
+            let told = |s: &Subscribed| Subscription { socket: s.who.describe(), expires: s.expires };
+            let subs = p.subscribers.iter().map(told).collect();
             (EventId(i as u32), p.name.clone(), p.attrs.clone(), subs)
         })
         .collect()

@@ -19,9 +19,7 @@ use crate::events::Events;
 use crate::module::{Hook, Hooked};
 use crate::ports::datagram::Datagrams;
 use crate::ports::http::{HttpClient, HttpServer};
-use crate::ports::net::{
-    Clock, ConnId, Mail, Packet, Post, Proto, Resolver, SendError, SocketId, Sockets, Spawn,
-};
+use crate::ports::net::{Clock, Mail, Packet, Post, Proto, Resolver, SendError, SocketId, Sockets, Spawn};
 use crate::ports::store::{Store, StoreDriver, StoreOptions};
 use crate::ports::stream::Streams;
 use crate::registry::Registry;
@@ -98,7 +96,7 @@ pub struct Hooks {
     /// See [`Hook::SendFailed`].
     pub send_failed: Vec<fn(&Rc<Shard>, u64, SendError)>,
     /// See [`Hook::Connection`].
-    pub connection: Vec<fn(&Rc<Shard>, ConnId, SocketAddr, bool)>,
+    pub connection: Vec<crate::module::ConnectionHook>,
 }
 
 /// When a shard's timer is due, and what happens then.

@@ -348,7 +348,7 @@ impl Checker<'_> {
         let mut name = name;
         if let Some((_, today)) = m.old_params.iter().find(|(old, _)| *old == name) {
             if today.is_empty() {
-                let text = format!("parameter `{name}` of `{}` has no effect any more", m.name);
+                let text = format!("parameter `{name}` of `{}` has no effect here", m.name);
                 return Ok(Accepted { name: String::new(), value, warning: Some(text) });
             }
             warning = Some(format!("parameter `{name}` of `{}` is called `{today}` today", m.name));

@@ -37,7 +37,7 @@ pub struct Module {
     pub driver: bool,
     /// Parameters (`modparam`).
     pub params: &'static [Param],
-    /// Older parameter names and today's; empty when it has no effect any more.
+    /// Older parameter names and today's; empty when it has no effect here: it is gone, or is about several servers that share.
     pub old_params: &'static [(&'static str, &'static str)],
     /// Script functions.
     pub functions: &'static [Function],
@@ -419,6 +419,10 @@ pub struct TableUse {
     pub version: u32,
 }
 
+/// Told of a connection, its peer, our socket, and whether it opened or closed.
+pub type ConnectionHook =
+    fn(&Rc<Shard>, crate::ports::net::ConnId, std::net::SocketAddr, crate::ports::net::SocketId, bool);
+
 /// What a hook says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hooked {
@@ -451,5 +455,5 @@ pub enum Hook {
     /// A send failed.
     SendFailed(fn(&Rc<Shard>, u64, crate::ports::net::SendError)),
     /// A stream connection opened or closed.
-    Connection(fn(&Rc<Shard>, crate::ports::net::ConnId, std::net::SocketAddr, bool)),
+    Connection(ConnectionHook),
 }

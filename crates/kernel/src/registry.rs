@@ -115,7 +115,8 @@ impl Registry {
 
     /// A command by name, old names included.
     pub fn command(&self, name: &str) -> Option<&'static Command> {
-        self.commands.get(name).copied()
+        // The core's own commands are also known by its name.
+        self.commands.get(name).or_else(|| self.commands.get(name.strip_prefix("core:")?)).copied()
     }
 
     /// Every command once, sorted by name.

@@ -153,9 +153,9 @@ impl Handler for Shard {
         self.run_later();
     }
 
-    fn connection(&self, conn: ConnId, peer: SocketAddr, _socket: SocketId, open: bool) {
+    fn connection(&self, conn: ConnId, peer: SocketAddr, socket: SocketId, open: bool) {
         for hook in &self.kernel.hooks.connection {
-            hook(&self.rc(), conn, peer, open);
+            hook(&self.rc(), conn, peer, socket, open);
         }
     }
 
@@ -170,6 +170,7 @@ impl Handler for Shard {
             // These two are the driver's own business; one that hands them up wants them done the plain way.
             Mail::Send(out) => self.net.send(out),
             Mail::Close(conn) => self.net.close(conn),
+            Mail::Keep(conn, time) => self.net.keep(conn, time),
             Mail::Drain => self.draining.set(true),
         }
     }

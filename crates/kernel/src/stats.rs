@@ -144,6 +144,14 @@ impl Stats {
         chosen.map(|e| (e.group.clone(), e.name.clone(), self.value(&e.kind), e.help)).collect()
     }
 
+    /// Whether a statistic only grows, so that it can be set back to zero.
+    pub fn counts(&self, name: &str) -> bool {
+        let (group, name) = split(name);
+        let entries = self.entries.read();
+        let found = entries.iter().find(|e| e.name == name && group.is_none_or(|g| g == e.group));
+        found.is_some_and(|e| matches!(e.kind, Kind::Counter { gauge: false, .. }))
+    }
+
     /// Set a counter back to zero. False when there is none of that name, or when it cannot be reset.
     pub fn reset(&self, name: &str) -> bool {
         let (group, name) = split(name);

@@ -151,6 +151,14 @@ impl Net for WorkerNet {
         }
     }
 
+    fn keep(&self, conn: ConnId, time: Duration) {
+        if conn.worker() == self.worker {
+            self.tcp.keep(conn, time);
+        } else if self.mailboxes.put(conn.worker(), Letter::Mail(Mail::Keep(conn, time))).is_err() {
+            add(&self.counters().mailbox_dropped, 1);
+        }
+    }
+
     fn now(&self) -> Instant {
         self.now.get()
     }
@@ -276,6 +284,7 @@ impl Worker {
                 Letter::Mail(Mail::Packet(packet)) => self.handler.packet(packet),
                 Letter::Mail(Mail::Send(out)) => self.net.send(out),
                 Letter::Mail(Mail::Close(conn)) => self.net.close(conn),
+                Letter::Mail(Mail::Keep(conn, time)) => self.net.keep(conn, time),
                 Letter::Mail(Mail::Drain) => {
                     self.net.tcp.stop_listening();
                     self.drain_until.get_or_insert(self.net.now.get() + self.drain);

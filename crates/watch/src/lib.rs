@@ -10,6 +10,7 @@ pub mod event_virtual;
 pub mod httpd;
 pub mod mi_datagram;
 pub mod mi_fifo;
+pub mod mi_html;
 pub mod mi_http;
 mod outbox;
 mod owner;
@@ -29,6 +30,7 @@ pub static MODULES: &[&Module] = &[
     &httpd::MODULE,
     &mi_datagram::MODULE,
     &mi_fifo::MODULE,
+    &mi_html::MODULE,
     &mi_http::MODULE,
     &statistics::MODULE,
     &trace::MODULE,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use parking_lot::Mutex;
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 use switchroom_kernel::events::{Event, Subscriber};
 use switchroom_kernel::module::Statistic;
 use switchroom_kernel::oneshot;
@@ -194,6 +194,33 @@ pub fn json(value: &Value) -> Json {
     }
 }
 
+/// An event as a JSON-RPC 2.0 call, without `id` as a notification. Named attributes make an object, others an array;
+/// `event_param` names the member of the parameters that holds the name of the event.
+pub fn request(event: &Event, method: Option<&str>, event_param: Option<&str>, id: Option<u64>) -> Json {
+    let name = Json::String(event.name.to_string());
+    let named = event.attrs.iter().any(|(n, _)| !n.is_empty());
+    let params = if named || (event.attrs.is_empty() && event_param.is_some()) {
+        let mut all = Map::new();
+        if let Some(param) = event_param {
+            all.insert(param.to_owned(), name);
+        }
+        for (i, (n, v)) in event.attrs.iter().enumerate() {
+            let key = if n.is_empty() { (i + 1).to_string() } else { n.to_string() };
+            all.insert(key, json(v));
+        }
+        Json::Object(all)
+    } else {
+        let first = event_param.map(|_| name).into_iter();
+        Json::Array(first.chain(event.attrs.iter().map(|(_, v)| json(v))).collect())
+    };
+    let method = method.unwrap_or(&event.name);
+    let mut all = json!({"jsonrpc": "2.0", "method": method, "params": params});
+    if let (Some(id), Some(map)) = (id, all.as_object_mut()) {
+        map.insert("id".into(), json!(id));
+    }
+    all
+}
+
 /// `host:port`, IPv6 in brackets.
 pub fn host_port(text: &str) -> Result<(String, u16), String> {
     let wrong = || format!("\"{text}\" is no host:port");
@@ -209,6 +236,7 @@ pub fn host_port(text: &str) -> Result<(String, u16), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use switchroom_kernel::events::EventId;
 
     #[test]
     fn addresses_need_a_host_and_a_port() {
@@ -217,5 +245,24 @@ mod tests {
         for wrong in ["example.org", ":5", "h:", "h:0", "h:99999", "::1:5"] {
             assert!(host_port(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn names_make_an_object_and_values_alone_an_array() {
+        let mut event = Event {
+            id: EventId(0),
+            name: "E_X".into(),
+            attrs: vec![("ip".into(), Value::Str("192.0.2.1".into())), ("n".into(), Value::Int(3))],
+        };
+        assert_eq!(
+            request(&event, Some("block"), Some("event"), Some(7)),
+            json!({"jsonrpc": "2.0", "method": "block", "id": 7, "params": {"event": "E_X", "ip": "192.0.2.1", "n": 3}})
+        );
+        event.attrs = vec![("".into(), Value::Int(3)), ("".into(), Value::Int(5))];
+        assert_eq!(
+            request(&event, None, None, None),
+            json!({"jsonrpc": "2.0", "method": "E_X", "params": [3, 5]})
+        );
+        assert_eq!(request(&event, None, Some("event"), None)["params"], json!(["E_X", 3, 5]));
     }
 }

@@ -183,6 +183,13 @@ fn topmost_via_is_stamped_with_received_and_rport() {
             .unwrap();
     assert_eq!(stamp("192.0.2.9", &same, false), String::from_utf8_lossy(same.raw()));
     assert!(stamp("2001:db8::1", &same, true).contains(";received=2001:db8::1;rport=6060"));
+    // A script may ask again, with force_rport().
+    for m in [&m, &plain, &same] {
+        let mut twice = Edits::new();
+        twice.stamp_via(m, "192.0.2.9".parse().unwrap(), 6060, false);
+        twice.stamp_via(m, "192.0.2.9".parse().unwrap(), 6060, true);
+        assert_eq!(print(m, &[&twice]), stamp("192.0.2.9", m, true));
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
 use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, TRUE};
-use switchroom_kernel::ports::net::{ConnId, Proto};
+use switchroom_kernel::ports::net::{ConnId, Proto, SocketId};
 use switchroom_kernel::shard::Shard;
 
 use super::state::Core;
@@ -53,7 +53,7 @@ impl ConnectionAliases {
 }
 
 /// A connection opened or closed.
-pub fn connection(shard: &Rc<Shard>, conn: ConnId, _: SocketAddr, open: bool) {
+pub fn connection(shard: &Rc<Shard>, conn: ConnId, _: SocketAddr, _: SocketId, open: bool) {
     if !open {
         shard.kernel.state::<Core>().aliases.forget(conn);
     }

@@ -63,6 +63,27 @@ pub fn print_q(q: i32) -> String {
     }
 }
 
+/// The Contact line of a 3xx of ours: the Request-URI, when the script changed it, and the branches (RFC 3261 §8.3).
+pub fn redirect_line(ctx: &Ctx) -> Option<Vec<u8>> {
+    let main = ctx.target.uri.as_ref().map(|uri| (uri, ctx.target.q));
+    let others = ctx.branches.iter().filter_map(|b| b.uri.as_ref().map(|uri| (uri, b.q)));
+    let mut line = Vec::new();
+    for (uri, q) in main.into_iter().chain(others) {
+        line.extend_from_slice(if line.is_empty() { b"Contact: <" } else { b", <" });
+        line.extend_from_slice(uri);
+        line.push(b'>');
+        if q >= 0 {
+            line.extend_from_slice(b";q=");
+            line.extend_from_slice(print_q(q).as_bytes());
+        }
+    }
+    if line.is_empty() {
+        return None;
+    }
+    line.extend_from_slice(b"\r\n");
+    Some(line)
+}
+
 /// `append_branch([uri][, q])`: without URI the present branch 0 is copied.
 pub fn append_old(c: &mut Call<'_>) -> Flow {
     let mut new = match c.str(0).cloned() {

@@ -7,7 +7,7 @@ use switchroom_kernel::commands::declared;
 use switchroom_kernel::module::{Command, CommandCall, CommandError, CommandResult};
 use switchroom_kernel::ports::net::BoxFuture;
 
-use super::{blacklist, events};
+use super::{blacklist, connections, events};
 
 const fn command(
     name: &'static str,
@@ -90,22 +90,40 @@ pub static COMMANDS: &[Command] = &[
         "Send an event to an address",
         events::EVI_SUBSCRIBE.run,
     ),
-    command("status_report:get", &[], "[group],[identifier]", "Readiness of parts of the server", |call| {
-        done(events::status_get(&call))
-    }),
-    command("status_report:status", &[], "[group],[identifier]", "The same", |call| {
-        done(events::status_get(&call))
-    }),
-    command("status_report:reports", &[], "[group],[identifier]", "What parts of the server said", |call| {
-        done(events::status_reports(&call))
-    }),
+    command(
+        "status_report:get",
+        &["sr_get_status"],
+        "group,[identifier]",
+        "Readiness of a part of the server",
+        |call| Box::pin(async move { events::status_get(&call) }),
+    ),
+    command(
+        "status_report:status",
+        &["sr_list_status"],
+        "[group]",
+        "Readiness of all parts of the server",
+        |call| done(events::status_list(&call)),
+    ),
+    command(
+        "status_report:reports",
+        &["sr_list_reports"],
+        "[group],[identifier]",
+        "What parts of the server said",
+        |call| done(events::status_reports(&call)),
+    ),
     command(
         "status_report:identifiers",
-        &[],
+        &["sr_list_identifiers"],
         "[group]",
         "Parts of the server that tell their status",
         |call| done(events::status_identifiers(&call)),
     ),
+    command("tcp:list", &["list_tcp_conns"], "[proto]", "Open stream connections", |call| {
+        Box::pin(async move { connections::list(&call) })
+    }),
+    command("tcp:close", &["close_tcp_conn"], "ipport", "Close a stream connection", |call| {
+        Box::pin(async move { connections::close(&call) })
+    }),
     blacklist::LIST,
     blacklist::CHECK_ALL,
     blacklist::CHECK,
@@ -117,16 +135,17 @@ fn done(result: Json) -> BoxFuture<CommandResult> {
     Box::pin(async move { Ok(result) })
 }
 
+/// A time as the commands show it: `Wed Feb  9 10:53:50 2022`.
+pub(super) fn date(unix: u64) -> String {
+    super::process_vars::strftime_text(unix, "%a %b %e %H:%M:%S %Y")
+}
+
 fn uptime(call: CommandCall) -> BoxFuture<CommandResult> {
     let now = call.kernel.unix();
-    let text = |unix: u64| match super::process_vars::strftime(unix, "%a %b %e %H:%M:%S %Y") {
-        switchroom_script::Value::Str(s) => String::from_utf8_lossy(&s).into_owned(),
-        _ => String::new(),
-    };
     let up = now.saturating_sub(call.kernel.started);
     done(json!({
-        "Now": text(now),
-        "Up since": text(call.kernel.started),
+        "Now": date(now),
+        "Up since": date(call.kernel.started),
         "Up time": format!("{up} [sec]"),
     }))
 }
@@ -152,14 +171,27 @@ fn help(call: CommandCall) -> BoxFuture<CommandResult> {
 fn level(call: CommandCall, xlog: bool) -> BoxFuture<CommandResult> {
     Box::pin(async move {
         let cell = if xlog { &call.kernel.xlog_level } else { &call.kernel.log_level };
-        if let Some(new) = call.int("level")? {
+        let new = call.int("level")?;
+        if let Some(new) = new {
             if !(-3..=4).contains(&new) {
                 return Err(CommandError::args("a level is a number from -3 (alert) to 4 (debug)"));
             }
             cell.store(new, Relaxed);
         }
-        let name = if xlog { "xlog_level" } else { "Log level" };
-        Ok(json!({name: cell.load(Relaxed)}))
+        let level = cell.load(Relaxed);
+        let of_process = call.args.contains_key("pid");
+        Ok(match (xlog, new) {
+            (true, None) => json!({"xLog Level": level}),
+            (true, Some(_)) => json!("OK"),
+            // All workers live in one process and log alike.
+            (false, Some(_)) if of_process => json!({"Log level": level}),
+            (false, Some(_)) => json!({"New global log level": level}),
+            (false, None) => {
+                let pid = std::process::id();
+                let row = |w| json!({"PID": pid, "Log level": level, "Type": format!("worker {w}")});
+                json!({"Processes": (0..call.kernel.workers).map(row).collect::<Vec<_>>()})
+            }
+        })
     })
 }
 
@@ -202,7 +234,9 @@ fn list_statistics(call: CommandCall) -> BoxFuture<CommandResult> {
     let names = selected(&call);
     let mut out = Map::new();
     for (group, name, ..) in call.kernel.stats.list(|g, n| wanted(&names, g, n)) {
-        out.insert(format!("{group}:{name}"), json!("non-incremental"));
+        let full = format!("{group}:{name}");
+        let kind = if call.kernel.stats.counts(&full) { "incremental" } else { "non-incremental" };
+        out.insert(full, json!(kind));
     }
     done(Json::Object(out))
 }

@@ -1,15 +1,17 @@
 //! `raise_event()`, `event_route` and the commands of the event interface.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::{Value as Json, json};
 use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, Received, TRUE};
-use switchroom_kernel::events::{Event, Subscriber};
-use switchroom_kernel::module::{Command, CommandCall, CommandError, Prepared};
+use switchroom_kernel::events::{Event, EventId, Expires, Subscriber, Subscription};
+use switchroom_kernel::module::{Command, CommandCall, CommandError, CommandResult, Prepared};
 use switchroom_kernel::ports::net::SocketId;
 use switchroom_kernel::run::run_frame;
+use switchroom_kernel::status::{self, Report};
 use switchroom_kernel::{Kernel, Shard};
 use switchroom_script::Value;
 use switchroom_script::names::{RouteType, StaticArg};
@@ -68,7 +70,8 @@ pub fn subscribe_event(c: &mut Call<'_>) -> Flow {
 
 fn subscribe(kernel: &Kernel, name: &str, socket: &str, seconds: i64) -> Result<(), String> {
     let id = kernel.events.find(name).ok_or_else(|| format!("no event `{name}` is published"))?;
-    let expires = (seconds > 0).then(|| kernel.unix() + seconds as u64);
+    let after = seconds as u64;
+    let expires = (seconds > 0).then(|| Expires { at: kernel.unix() + after, after });
     kernel.events.subscribe_address(id, socket, expires)
 }
 
@@ -164,7 +167,7 @@ pub fn subscribe_routes(kernel: &Arc<Kernel>) {
         let id = kernel.events.publish(name, &[]);
         let text = format!("route:{name}");
         let known = kernel.events.list().into_iter().find(|(e, ..)| *e == id);
-        if known.is_some_and(|(.., subs)| subs.contains(&text)) {
+        if known.is_some_and(|(.., subs)| subs.iter().any(|s| s.socket == text)) {
             continue;
         }
         let name = name.to_owned();
@@ -234,45 +237,98 @@ pub static EVI_SUBSCRIBE: Command = Command {
         Box::pin(async move {
             let (name, socket) =
                 (call.text("event").unwrap_or_default(), call.text("socket").unwrap_or_default());
-            let seconds = call.int("expire")?.unwrap_or(0);
+            // Unlike in a script, who names no time has an hour.
+            let seconds = call.int("expire")?.unwrap_or(3600);
             subscribe(&call.kernel, &name, &socket, seconds).map_err(|e| CommandError::new(400, e))?;
             Ok(Json::String("OK".into()))
         })
     },
 };
 
-fn reports(call: &CommandCall) -> Vec<(String, String, switchroom_kernel::status::Report)> {
+fn reports(call: &CommandCall) -> Vec<(String, String, Report)> {
     let (group, name) = (call.text("group"), call.text("identifier"));
     call.kernel.status.list(group.as_deref(), name.as_deref())
 }
 
-/// `status_report:get|status`
-pub fn status_get(call: &CommandCall) -> Json {
-    let rows = reports(call).into_iter().map(|(group, name, r)| {
-        json!({"Group": group, "Identifier": name, "Readiness": r.status > 0, "Status": r.status, "Details": r.details})
-    });
-    Json::Array(rows.collect())
+/// The identifiers of each group, the groups in order.
+fn by_group(call: &CommandCall) -> BTreeMap<String, Vec<(String, Report)>> {
+    let mut groups = BTreeMap::<String, Vec<_>>::new();
+    for (group, name, report) in reports(call) {
+        groups.entry(group).or_default().push((name, report));
+    }
+    groups
 }
 
-/// `status_report:reports`
-pub fn status_reports(call: &CommandCall) -> Json {
-    let rows = reports(call).into_iter().map(|(group, name, r)| {
-        let log = r.log.iter().map(|(at, text)| json!({"Timestamp": at, "Log": text}));
-        json!({"Group": group, "Identifier": name, "Reports": log.collect::<Vec<_>>()})
-    });
-    Json::Array(rows.collect())
+fn status_of(report: &Report) -> serde_json::Map<String, Json> {
+    let mut out = serde_json::Map::new();
+    out.insert("Readiness".into(), json!(report.status > 0));
+    out.insert("Status".into(), json!(report.status));
+    if !report.details.is_empty() {
+        out.insert("Details".into(), json!(report.details));
+    }
+    out
 }
 
-/// `status_report:identifiers`
-pub fn status_identifiers(call: &CommandCall) -> Json {
-    let mut groups: Vec<(String, Vec<String>)> = Vec::new();
-    for (group, name, _) in reports(call) {
-        match groups.last_mut().filter(|(g, _)| *g == group) {
-            Some((_, names)) => names.push(name),
-            None => groups.push((group, vec![name])),
+/// `status_report:get group [identifier]`: one identifier, `main` when none is named; `all` is ready when every one is.
+pub fn status_get(call: &CommandCall) -> CommandResult {
+    let group = call.text("group").unwrap_or_default();
+    let name = call.text("identifier").unwrap_or_else(|| status::MAIN.to_owned());
+    let all = call.kernel.status.list(Some(&group), Some(name.as_str()).filter(|n| *n != "all"));
+    match (all.as_slice(), name.as_str()) {
+        ([], _) => Err(CommandError::new(404, format!("there is no `{name}` in the group `{group}`"))),
+        ([(_, _, one)], n) if n != "all" => Ok(Json::Object(status_of(one))),
+        (all, _) => {
+            let ready = all.iter().all(|(_, _, r)| r.status > 0);
+            let status = if ready { 1 } else { -1 };
+            Ok(json!({"Readiness": ready, "Status": status, "Details": "aggregated"}))
         }
     }
-    Json::Array(groups.into_iter().map(|(g, n)| json!({"Group": g, "Identifiers": n})).collect())
+}
+
+/// `status_report:status [group]`
+pub fn status_list(call: &CommandCall) -> Json {
+    grouped(call, |name, report| {
+        let mut one = serde_json::Map::new();
+        one.insert("Name".into(), json!(name));
+        one.append(&mut status_of(report));
+        Json::Object(one)
+    })
+}
+
+/// `status_report:reports [group[, identifier]]`
+pub fn status_reports(call: &CommandCall) -> Json {
+    grouped(call, |name, report| {
+        let log = report
+            .log
+            .iter()
+            .map(|(at, text)| json!({"Timestamp": at, "Date": super::commands::date(*at), "Log": text}));
+        json!({"Name": name, "Reports": log.collect::<Vec<_>>()})
+    })
+}
+
+fn grouped(call: &CommandCall, show: impl Fn(&str, &Report) -> Json) -> Json {
+    let groups = by_group(call).into_iter().map(|(group, list)| {
+        let list: Vec<Json> = list.iter().map(|(name, report)| show(name, report)).collect();
+        json!({"Name": group, "Identifiers": list})
+    });
+    one_or_all(call, groups.collect())
+}
+
+/// `status_report:identifiers [group]`
+pub fn status_identifiers(call: &CommandCall) -> Json {
+    let groups = by_group(call).into_iter().map(|(group, list)| {
+        let names: Vec<String> = list.into_iter().map(|(name, _)| name).collect();
+        json!({"Group": group, "Identifiers": names})
+    });
+    one_or_all(call, groups.collect())
+}
+
+/// A group that was asked for stands alone.
+fn one_or_all(call: &CommandCall, mut groups: Vec<Json>) -> Json {
+    match call.text("group") {
+        Some(_) if groups.len() == 1 => groups.remove(0),
+        _ => Json::Array(groups),
+    }
 }
 
 /// `evi:subscribers [event[, socket]]`
@@ -283,15 +339,37 @@ pub static EVI_SUBSCRIBERS: Command = Command {
     help: "Who is told of events",
     run: |call| {
         Box::pin(async move {
-            let wanted = call.text("event");
             let socket = call.text("socket");
-            let rows = call.kernel.events.list().into_iter().filter_map(|(id, name, _, subs)| {
-                let named = wanted.as_deref().is_none_or(|w| w.eq_ignore_ascii_case(&name));
-                let subs: Vec<String> =
-                    subs.into_iter().filter(|s| socket.as_deref().is_none_or(|w| w == s)).collect();
-                (named && !subs.is_empty()).then(|| json!({"name": &*name, "id": id.0, "Subscribers": subs}))
-            });
-            Ok(json!({"Events": rows.collect::<Vec<_>>()}))
+            let row = |name: &str, id: EventId, subs: &[Subscription]| {
+                let now = call.kernel.unix();
+                let told: Vec<Json> = subs.iter().map(|s| shown(s, now)).collect();
+                json!({"name": name, "id": id.0, "subscribers": told})
+            };
+            let Some(wanted) = call.text("event") else {
+                let rows = call.kernel.events.list().into_iter().filter(|(.., subs)| !subs.is_empty());
+                let rows = rows.map(|(id, name, _, subs)| row(&name, id, &subs));
+                return Ok(json!({"Events": rows.collect::<Vec<_>>()}));
+            };
+            let found =
+                call.kernel.events.list().into_iter().find(|(_, n, ..)| n.eq_ignore_ascii_case(&wanted));
+            let Some((id, name, _, subs)) = found else {
+                return Err(CommandError::new(404, format!("no event `{wanted}` is published")));
+            };
+            let Some(socket) = socket else { return Ok(json!({"Event": row(&name, id, &subs)})) };
+            match subs.iter().find(|s| s.socket == socket) {
+                Some(one) => {
+                    let one = shown(one, call.kernel.unix());
+                    Ok(json!({"Event": {"name": &*name, "id": id.0, "Subscriber": one}}))
+                }
+                None => Err(CommandError::new(404, format!("`{socket}` is not told of `{name}`"))),
+            }
         })
     },
 };
+
+fn shown(s: &Subscription, now: u64) -> Json {
+    match s.expires {
+        None => json!({"socket": s.socket, "expire": "never"}),
+        Some(e) => json!({"socket": s.socket, "expire": e.after, "ttl": e.at.saturating_sub(now)}),
+    }
+}

@@ -190,6 +190,11 @@ pub fn locate_target(ctx: &Ctx, target: &Target) -> Located {
     uri.map_or_else(|_| Located::Now(Hops::new()), |u| locate(&ctx.shard.kernel, &u, None))
 }
 
+/// Where a URI leads; nowhere when it is none.
+pub fn locate_uri(ctx: &Ctx, uri: &[u8]) -> Located {
+    Uri::parse(uri).map_or_else(|_| Located::Now(Hops::new()), |u| locate(&ctx.shard.kernel, &u, None))
+}
+
 /// Where the request leads as it is now; then go on with `then`.
 pub fn to_next_hops(ctx: &mut Ctx, then: fn(&mut Ctx, Hops) -> Flow) -> Flow {
     let located = locate_target(ctx, &ctx.target);

@@ -7,6 +7,7 @@ mod blacklist;
 pub mod body;
 pub mod branches;
 mod commands;
+mod connections;
 pub(crate) mod entry;
 pub mod events;
 pub mod functions;
@@ -14,7 +15,7 @@ pub mod glob;
 pub mod locate;
 mod message_vars;
 pub mod partition;
-mod process_vars;
+pub(crate) mod process_vars;
 mod sdp_vars;
 pub mod send;
 pub mod state;
@@ -50,12 +51,23 @@ pub static MODULE: Module = Module {
         Statistic::counter("bad_msg_hdr", "Messages with broken headers"),
         Statistic::counter("overload_refused", "Requests refused because more came than could be done"),
     ],
-    events: &[EventDecl {
-        name: "E_CORE_SR_STATUS_CHANGED",
-        attrs: &["group", "identifier", "status", "details", "old_status"],
-        help: "A part of the server became ready, or is ready no more",
-    }],
-    hooks: &[Hook::Entry(entry::packet), Hook::Connection(alias::connection)],
+    events: &[
+        EventDecl {
+            name: "E_CORE_SR_STATUS_CHANGED",
+            attrs: &["group", "identifier", "status", "details", "old_status"],
+            help: "A part of the server became ready, or is ready no more",
+        },
+        EventDecl {
+            name: connections::DISCONNECT,
+            attrs: &["src_ip", "src_port", "dst_ip", "dst_port", "proto"],
+            help: "A stream connection is over",
+        },
+    ],
+    hooks: &[
+        Hook::Entry(entry::packet),
+        Hook::Connection(alias::connection),
+        Hook::Connection(connections::changed),
+    ],
     open: |o| {
         let core = state::Core::open(o)?;
         o.provide(core);

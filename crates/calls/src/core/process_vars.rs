@@ -239,6 +239,14 @@ pub fn strftime(unix: u64, format: &str) -> Value {
     }
 }
 
+/// The same as text; empty when the format is not one.
+pub fn strftime_text(unix: u64, format: &str) -> String {
+    match strftime(unix, format) {
+        Value::Str(s) => String::from_utf8_lossy(&s).into_owned(),
+        _ => String::new(),
+    }
+}
+
 /// `$pp`
 pub fn pid(_: &mut Ctx, _: &VarAccess) -> Value {
     Value::Int(i64::from(std::process::id()))

@@ -10,6 +10,7 @@ use switchroom_kernel::shard::Shard;
 use switchroom_wire::sip::reply::{Reply, build};
 use switchroom_wire::sip::{Edits, HeaderId, Message, Via, scan, serialise};
 
+use super::branches;
 use super::state::{Core, push_hex};
 
 /// Headers that the script added for replies of our own (`append_to_reply()` and modules).
@@ -80,6 +81,11 @@ pub fn build_reply(
         all.extend_from_slice(&core.server_header);
     }
     let own_body = extras.and_then(|e| e.body.as_ref()).map(|(t, b)| (&t[..], &b[..]));
+    if (300..400).contains(&code)
+        && let Some(line) = branches::redirect_line(ctx)
+    {
+        all.extend_from_slice(&line);
+    }
     let peer = ctx.received.peer;
     let reply = Reply {
         code,

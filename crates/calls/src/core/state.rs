@@ -9,6 +9,7 @@ use switchroom_kernel::stats::StatId;
 
 use super::alias::ConnectionAliases;
 use super::blacklist::Blacklists;
+use super::connections::Connections;
 
 /// Counters of the group `core`.
 pub struct Counters {
@@ -52,6 +53,8 @@ pub struct Core {
     pub blacklists: Blacklists,
     /// Connections that are used again in the other direction.
     pub aliases: ConnectionAliases,
+    /// Stream connections that are open.
+    pub connections: Connections,
     hasher: RandomState,
 }
 
@@ -92,6 +95,7 @@ impl Core {
             seed: hasher.hash_one(0x5157_u64),
             blacklists: Blacklists::new(&o.kernel.blacklists)?,
             aliases: ConnectionAliases::default(),
+            connections: Connections::default(),
             hasher,
             overload_control: settings.on("overload_control"),
         })

@@ -58,7 +58,7 @@ pub fn send_on(ctx: &mut Ctx, mut hops: Hops) -> Result<(), Unsent> {
     for late in &ctx.late_edits {
         late(&leaving, &mut layer);
     }
-    let mut out = Vec::with_capacity(msg.raw().len() + 128);
+    let mut out = Vec::new();
     serialise(&msg, &[&ctx.edits, &layer], &mut out);
     let conn = ctx.target.conn.or_else(|| core.aliases.find(hop.proto, hop.addr));
     shard.net.send(Outgoing {

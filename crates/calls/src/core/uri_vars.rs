@@ -108,9 +108,11 @@ pub fn ruri_q(ctx: &mut Ctx, _: &VarAccess) -> Value {
 }
 /// `$ru_q`
 pub fn set_ruri_q(ctx: &mut Ctx, _: &VarAccess, value: Value) -> Result<(), String> {
-    ctx.target.q = match value.to_bytes() {
-        None => -1,
-        Some(text) => parse_q(&text).ok_or("q is a number from 0 to 1")?,
+    ctx.target.q = match (&value, value.to_bytes()) {
+        (_, None) => -1,
+        // Thousandths, as they are kept.
+        (Value::Int(q @ 2..=1000), _) => *q as i32,
+        (_, Some(text)) => parse_q(&text).ok_or("q is a number from 0 to 1")?,
     };
     Ok(())
 }

@@ -9,10 +9,9 @@ use switchroom_kernel::module::{CommandCall, CommandError, CommandResult};
 use switchroom_kernel::{Kernel, Shard, oneshot};
 use switchroom_script::Value;
 
-use super::commands::declared;
-use super::follow::end;
+use super::commands::{declared, terminate};
 use super::functions::{lines, put};
-use super::sequential::{self, CALLEE, CALLER, hang_up};
+use super::sequential::{self, CALLEE, CALLER};
 use super::state::{DialogModule, Dialogs, State, join, leave, parse_did};
 use super::store;
 use crate::tm::api::OnFinal;
@@ -77,10 +76,7 @@ pub(super) async fn end_profile(call: CommandCall) -> CommandResult {
         };
         let mut ended = 0;
         for id in part.ids().into_iter().filter(inside) {
-            if hang_up(shard, id, &[]) {
-                end(shard, id, "MI Termination");
-                ended += 1;
-            }
+            ended += u64::from(terminate(shard, id, &[]));
         }
         ended
     });

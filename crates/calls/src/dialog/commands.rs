@@ -12,6 +12,8 @@ use super::follow::end;
 use super::functions::lines;
 use super::sequential::hang_up;
 use super::state::{Dialog, DialogModule, Dialogs, Leg, State};
+use crate::core::process_vars::strftime_text;
+use crate::tm::api as tm;
 
 /// The table.
 pub(super) static COMMANDS: &[Command] = &[
@@ -33,7 +35,7 @@ pub(super) static COMMANDS: &[Command] = &[
         name: "dialog:end_dlg",
         old_names: &["dlg_end_dlg"],
         args: "dialog_id,[extra_hdrs]",
-        help: "End a dialog with BYE to both sides",
+        help: "End a dialog: BYE to both sides, or CANCEL when it is not answered",
         run: |call| Box::pin(end_dialog(call)),
     },
     Command {
@@ -88,7 +90,7 @@ pub(super) static COMMANDS: &[Command] = &[
         name: "dialog:profile_end_dlgs",
         old_names: &["profile_end_dlgs"],
         args: "profile,[value]",
-        help: "End the answered dialogs in a profile",
+        help: "End the dialogs in a profile",
         run: |call| Box::pin(changes::end_profile(call)),
     },
     Command {
@@ -205,8 +207,12 @@ pub(super) fn as_json(kernel: &Kernel, d: &Dialog, whole: bool) -> Json {
     put("ID", json!(d.did()));
     put("state", json!(d.state as i64));
     put("user_flags", json!(kernel.registry.names.flag_names(FlagKind::Message, d.flags)));
+    let ends = if d.started == 0 { 0 } else { d.started + d.timeout };
+    let date = |at: u64| if at == 0 { Json::Null } else { json!(strftime_text(at, "%Y-%m-%d %H:%M:%S")) };
     put("timestart", json!(d.started));
-    put("timeout", json!(if d.started == 0 { 0 } else { d.started + d.timeout }));
+    put("datestart", date(d.started));
+    put("timeout", json!(ends));
+    put("dateout", date(ends));
     put("callid", json!(String::from_utf8_lossy(&d.call_id)));
     let uri = |l: &Leg| {
         let n = switchroom_wire::sip::NameAddr::parse(&l.uri).map(|n| n.uri.to_vec()).unwrap_or_default();
@@ -252,15 +258,24 @@ async fn list(call: CommandCall, whole: bool) -> CommandResult {
 async fn end_dialog(call: CommandCall) -> CommandResult {
     let name = call.text("dialog_id").unwrap_or_default();
     let headers = lines(call.text("extra_hdrs").unwrap_or_default().into());
-    let done = changes::at(&call.kernel, &name, move |shard, id| {
-        let done = hang_up(shard, id, &headers);
-        if done {
-            end(shard, id, "MI Termination");
-        }
-        done
-    });
+    let done = changes::at(&call.kernel, &name, move |shard, id| terminate(shard, id, &headers));
     match done.await? {
         true => Ok(json!("OK")),
-        false => Err(CommandError::new(403, "The dialog is not answered")),
+        false => Err(CommandError::new(500, "Operation failed")),
     }
+}
+
+/// End a dialog: with BYE to both sides when it is answered, else by cancelling its INVITE, which the callee's 487 then
+/// ends.
+pub(super) fn terminate(shard: &Rc<Shard>, id: u64, headers: &[u8]) -> bool {
+    let part = shard.part::<Dialogs>();
+    let invite = part.with(id, |d| (d.state < State::ConfirmedNoAck).then_some(d.invite)).flatten();
+    if let Some(invite) = invite {
+        return invite.is_some_and(|tx| tm::cancel(shard, tx));
+    }
+    let done = hang_up(shard, id, headers);
+    if done {
+        end(shard, id, "MI Termination");
+    }
+    done
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use switchroom_kernel::context::Ctx;
+use switchroom_kernel::ports::net::SocketId;
 use switchroom_kernel::run::run_route;
 use switchroom_kernel::shard::Shard;
 use switchroom_script::names::RouteType;
@@ -15,7 +16,7 @@ use super::sequential::{self, Ping, hang_up, start_pings};
 use super::state::{Dialog, DialogModule, Dialogs, Leg, OnTurn, State, parse_did, start_lifetime, turn};
 use crate::core::events::dummy;
 use crate::rr;
-use crate::tm::api::{TxEvent, Watch, follow, shared, was_cancelled};
+use crate::tm::api::{TxEvent, Watch, branch_socket, follow, shared, was_cancelled};
 
 /// The dialog that the message in hand belongs to.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +77,7 @@ pub(super) fn create(ctx: &mut Ctx, wishes: Wishes) -> bool {
     let dialog = Dialog {
         id: 0,
         call_id: copy(msg.call_id()),
+        invite: ctx.tx,
         legs: [caller, callee],
         state: State::Unconfirmed,
         created: shard.kernel.unix(),
@@ -131,14 +133,18 @@ struct OfInvite {
 impl Watch for OfInvite {
     fn event(&self, ctx: &mut Ctx, event: &TxEvent<'_>) {
         let shard = ctx.shard.clone();
+        let open = matches!(event, TxEvent::Sending { code: 100..=199, .. } | TxEvent::Failed { .. });
+        shard.part::<Dialogs>().with(self.id, |d| d.invite = ctx.tx.filter(|_| open));
         match event {
-            TxEvent::Sending { code: 101..=199, relayed: Some(reply), .. } => {
-                note_callee(&shard, self.id, reply);
+            TxEvent::Sending { code: 101..=199, relayed: Some(reply), branch, .. } => {
+                let socket = branch.and_then(|b| branch_socket(ctx, b));
+                note_callee(&shard, self.id, reply, socket);
                 turn(&shard, self.id, State::Early);
                 prack::acknowledge(ctx, self.id, reply);
             }
-            TxEvent::Sending { code: 200..=299, relayed: Some(reply), .. } => {
-                note_callee(&shard, self.id, reply);
+            TxEvent::Sending { code: 200..=299, relayed: Some(reply), branch, .. } => {
+                let socket = branch.and_then(|b| branch_socket(ctx, b));
+                note_callee(&shard, self.id, reply, socket);
                 if turn(&shard, self.id, State::ConfirmedNoAck) {
                     let race = was_cancelled(ctx);
                     let seconds = shard.kernel.state::<DialogModule>().race_timeout;
@@ -165,7 +171,7 @@ impl Watch for OfInvite {
 }
 
 /// What a reply tells of the callee.
-fn note_callee(shard: &Shard, id: u64, reply: &Message) {
+fn note_callee(shard: &Shard, id: u64, reply: &Message, socket: Option<SocketId>) {
     let routes: Vec<Bytes> = reply.record_routes().flatten().map(|r| copy(r.raw)).collect();
     // Entries above ours are between us and the callee; the one next to us comes first.
     let ours = routes.iter().position(|r| {
@@ -188,6 +194,7 @@ fn note_callee(shard: &Shard, id: u64, reply: &Message) {
             callee.contact = target;
         }
         callee.routes = beyond;
+        callee.socket = socket.or(callee.socket);
         if d.reinvite_ping.wanted()
             && let Some(body) = sequential::body(reply)
         {
@@ -256,10 +263,11 @@ pub(super) fn attach(ctx: &mut Ctx) -> bool {
         super::store::note(&shard, id);
     }
     match method {
-        Method::Ack => {
+        // An ACK of some other answer, or one that nobody asked for, does not make an open dialog answered.
+        Method::Ack if part.with(id, |d| d.state) == Some(State::ConfirmedNoAck) => {
             turn(&shard, id, State::Confirmed);
         }
-        Method::Bye => end(&shard, id, if downstream { "Upstream BYE" } else { "Downstream BYE" }),
+        Method::Bye => end(&shard, id, if downstream { "Downstream BYE" } else { "Upstream BYE" }),
         _ => {}
     }
     true

@@ -112,7 +112,13 @@ pub(super) static FUNCTIONS: &[Function] = &[
         test_and_set_dlg_flag,
         "Turn a flag if it stands so",
     ),
-    Function::new("store_dlg_value", &["str,var"], "RFOBL", store_dlg_value, "Keep a value with the dialog"),
+    Function::new(
+        "store_dlg_value",
+        &["str,var", "str,str"],
+        "RFOBL",
+        store_dlg_value,
+        "Keep a value with the dialog",
+    ),
     Function::new("fetch_dlg_value", &["str,var"], "RFOBL", fetch_dlg_value, "Read a value of the dialog"),
     loaded::LOAD,
     loaded::UNLOAD,
@@ -179,6 +185,10 @@ fn wishes(text: &str) -> Result<Wishes, String> {
                 }
             }
         }
+    }
+    // One kind of ping for a side is enough, and an INVITE says more.
+    for side in [CALLER, CALLEE] {
+        w.options_ping[side] &= !w.reinvite_ping[side];
     }
     Ok(w)
 }
@@ -419,8 +429,10 @@ fn test_and_set_dlg_flag(c: &mut Call<'_>) -> Flow {
 
 fn store_dlg_value(c: &mut Call<'_>) -> Flow {
     let name = c.text(0);
-    let Some(var) = c.var(1) else { return FALSE };
-    let value = c.ctx.get_var(&var);
+    let value = match c.var(1) {
+        Some(var) => c.ctx.get_var(&var),
+        None => c.str(1).map_or(Value::Null, |text| Value::Str(text.clone())),
+    };
     let Ok(key) = c.ctx.shard.kernel.registry.names.intern(&name) else { return FALSE };
     if change(c.ctx, move |d| put(d, key, value)).is_some() { TRUE } else { FALSE }
 }
@@ -445,5 +457,21 @@ fn fetch_dlg_value(c: &mut Call<'_>) -> Flow {
     match c.ctx.set_var(&var, value) {
         Ok(()) => TRUE,
         Err(_) => FALSE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_words_or_letters_and_a_side_gets_one_kind_of_ping() {
+        let w = wishes("options-ping-caller, options-ping-callee,reinvite-ping-callee,auto-prack").unwrap();
+        assert_eq!((w.options_ping, w.reinvite_ping), ([true, false], [false, true]));
+        assert!(w.auto_prack && !w.bye_on_timeout);
+        let letters = wishes("PpRB").unwrap();
+        assert_eq!((letters.options_ping, letters.reinvite_ping), ([false, true], [true, false]));
+        assert!(letters.bye_on_timeout);
+        assert!(wishes("options-ping").is_err_and(|e| e.contains("auto-prack")));
     }
 }

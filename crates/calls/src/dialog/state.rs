@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
+use switchroom_kernel::context::TxHandle;
 use switchroom_kernel::events::EventId;
 use switchroom_kernel::ports::net::SocketId;
 use switchroom_kernel::stats::StatId;
@@ -78,6 +79,8 @@ pub struct Dialog {
     pub id: u64,
     /// Call-ID.
     pub call_id: Bytes,
+    /// Transaction of the INVITE until it is answered.
+    pub invite: Option<TxHandle>,
     /// Caller and callee.
     pub legs: [Leg; 2],
     /// State.

@@ -500,6 +500,7 @@ fn thaw(d: KeptDialog, worker: usize, usual: Usual) -> Dialog {
     let Usual { ping_every: every, delete_delay } = usual;
     let [on_answer, on_timeout, on_hangup] = d.turns;
     Dialog {
+        invite: None,
         id: d.id,
         call_id: d.call_id,
         legs: d.legs,

@@ -71,9 +71,13 @@ fn set_state(call: &CommandCall) -> CommandResult {
 }
 
 fn list(call: &CommandCall) -> CommandResult {
-    let full = call.text("full").is_some_and(|f| f != "0");
     let dispatcher = call.kernel.state::<Dispatcher>();
-    let chosen = match call.text("partition") {
+    // A lone `full` is the older form of the command, which knew no partition here.
+    let partition = call.text("partition");
+    let partition = partition.filter(|p| p != "full" || dispatcher.partition(p).is_some());
+    let lone = partition.is_none() && call.args.contains_key("partition");
+    let full = lone || call.text("full").is_some_and(|f| f != "0");
+    let chosen = match partition {
         Some(name) => vec![find(call, &name)?],
         None => dispatcher.partitions.clone(),
     };

@@ -13,6 +13,9 @@ use crate::core::functions::find_socket;
 type Routes<'m> = SmallVec<[NameAddr<'m>; 4]>;
 
 /// True when the Route headers decide where the request goes: ours are taken off and the next hop is set.
+///
+/// A phone that names us as its outbound proxy begins with a Route to us alone. That entry is taken off as well, but it
+/// decides nothing: the request is routed as one without.
 pub(super) fn loose_route(c: &mut Call<'_>) -> Flow {
     let ctx = &mut *c.ctx;
     let msg = ctx.msg.clone();
@@ -29,19 +32,22 @@ pub(super) fn loose_route(c: &mut Call<'_>) -> Flow {
             }
         }
     }
-    strict_neighbour(ctx, &msg, &mut routes);
+    let strict = strict_neighbour(ctx, &msg, &mut routes);
     let own = take_own(ctx, &msg, &routes);
     follow(ctx, &msg, &routes[own..]);
     let shard = ctx.shard.clone();
     for hook in &shard.kernel.hooks.routed {
         hook(ctx);
     }
-    TRUE
+    let alone = !strict && own > 0 && own == routes.len();
+    let begins = msg.to().is_ok_and(|t| t.tag().is_none());
+    // A `received` of ours may still name the next hop (module path).
+    if alone && begins && ctx.target.dst.is_none() { FALSE } else { TRUE }
 }
 
 /// A strict router before us put our own Record-Route entry into the Request-URI: the real target is the last Route
-/// (RFC 3261 §16.4).
-fn strict_neighbour(ctx: &mut Ctx, msg: &Message, routes: &mut Routes<'_>) {
+/// (RFC 3261 §16.4). Tells whether it was so.
+fn strict_neighbour(ctx: &mut Ctx, msg: &Message, routes: &mut Routes<'_>) -> bool {
     let params = {
         let uri = match &ctx.target.uri {
             Some(changed) => Uri::parse(changed),
@@ -49,13 +55,14 @@ fn strict_neighbour(ctx: &mut Ctx, msg: &Message, routes: &mut Routes<'_>) {
         };
         match uri {
             Ok(u) if u.is_loose() && is_own(ctx, &u) => Bytes::copy_from_slice(u.params().raw()),
-            _ => return,
+            _ => return false,
         }
     };
-    let Some(last) = routes.pop() else { return };
+    let Some(last) = routes.pop() else { return false };
     ctx.target.uri = Some(msg.slice(last.uri));
     remove_last_route(ctx);
     ctx.note_mut::<RouteParams>().0 = params;
+    true
 }
 
 /// Take our own entries off the top; how many there were.

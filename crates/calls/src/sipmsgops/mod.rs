@@ -196,7 +196,8 @@ pub static MODULE: Module = Module {
             "RFBL",
             message::ruri_has_param,
             "Test for a parameter of the Request-URI",
-        ),
+        )
+        .formerly(&["uri_param"]),
         Function::new(
             "ruri_add_param",
             &["str"],

@@ -86,8 +86,15 @@ fn sl_send_reply(c: &mut Call<'_>) -> Flow {
     if reply(c.ctx, code, &reason, &[], None) { TRUE } else { FALSE }
 }
 
+/// Note that a function which failed has answered the request itself: `sl_reply_error()` then adds nothing.
+#[derive(Default)]
+pub struct Refused(pub bool);
+
 /// The error that a function left in the context, else 500.
 fn sl_reply_error(c: &mut Call<'_>) -> Flow {
+    if c.ctx.note::<Refused>().is_some_and(|r| r.0) {
+        return TRUE;
+    }
     let error = std::mem::take(&mut c.ctx.error);
     let (code, reason) = match error.code {
         0 => (500, "Server error occurred".to_owned()),

@@ -5,9 +5,10 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
-use switchroom_engine::proxy::Kind;
+use switchroom_engine::proxy::{Cancel, Kind};
 use switchroom_engine::transaction::Id;
-use switchroom_kernel::context::{Ctx, Flow, Target, TxHandle};
+use switchroom_kernel::context::{Ctx, Flow, Received, Target, TxHandle};
+use switchroom_kernel::ports::net::SocketId;
 use switchroom_kernel::shard::{AfterWait, Shard};
 use switchroom_script::names::RouteType;
 use switchroom_wire::sip::{Edits, Message};
@@ -154,6 +155,33 @@ pub(super) fn reply_edit(shard: &Shard, tx: Id) -> Option<ReplyEdit> {
         let kept = t.notes.iter().find(|(kind, _)| *kind == TypeId::of::<ReplyEdits>());
         kept.and_then(|(_, note)| note.downcast_ref::<ReplyEdits>()).and_then(|e| e.0.clone())
     })?
+}
+
+/// Cancel the branches that are still open; what they answer decides the transaction. False when there is none.
+pub fn cancel(shard: &Rc<Shard>, tx: TxHandle) -> bool {
+    let part = shard.part::<Transactions>();
+    let open = |t: &mut super::state::Tx| {
+        !t.core.is_final() && t.core.branches().iter().any(switchroom_engine::proxy::Branch::is_pending)
+    };
+    if part.with(id(tx), open) != Some(true) {
+        return false;
+    }
+    step(shard, id(tx), |t, now, sink| t.core.cancel_branches(now, Cancel::All, b"", sink));
+    true
+}
+
+/// Socket that a branch of the transaction in `ctx` was sent from.
+pub fn branch_socket(ctx: &Ctx, branch: usize) -> Option<SocketId> {
+    let tx = ctx.tx.map(id)?;
+    let part = ctx.shard.part::<Transactions>();
+    part.with(tx, |t| t.core.branches().get(branch).map(|b| b.destination.socket))?
+}
+
+/// Where the request came from, also in a reply route.
+pub fn request_received(ctx: &Ctx) -> Received {
+    let of_reply = ctx.tx.filter(|_| !ctx.msg.is_request()).map(id);
+    let part = ctx.shard.part::<Transactions>();
+    of_reply.and_then(|tx| part.with(tx, |t| t.received)).unwrap_or(ctx.received)
 }
 
 /// Whether the caller cancelled the transaction in `ctx`.

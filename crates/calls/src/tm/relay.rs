@@ -18,7 +18,7 @@ use super::routes::{Arming, BranchArming};
 use super::state::{Armed, Destination, Tm, Transactions, Tx, TxEvent, handle, id};
 use super::variables::Timers;
 use super::{api, replies, step};
-use crate::core::functions::{LocalRport, locate_target, target_uri, to_next_hops};
+use crate::core::functions::{LocalRport, locate_target, locate_uri, target_uri, to_next_hops};
 use crate::core::locate::{Hop, Hops, Located};
 use crate::core::send;
 use crate::core::state::Core;
@@ -36,6 +36,11 @@ pub(super) enum Made {
 
 /// Make the transaction of the request in `ctx`.
 pub(super) fn make(ctx: &mut Ctx) -> Made {
+    make_with(ctx, true)
+}
+
+/// The same; without `auto_100` an INVITE gets no 100 of ours.
+fn make_with(ctx: &mut Ctx, auto_100: bool) -> Made {
     let shard = ctx.shard.clone();
     let tm = shard.kernel.state::<Tm>();
     let part = shard.part::<Transactions>();
@@ -94,7 +99,7 @@ pub(super) fn make(ctx: &mut Ctx) -> Made {
     shard.count(tm.stats.uas, 1);
     shard.count(tm.stats.in_use, 1);
     ctx.tx = Some(handle(new));
-    if settings.invite && tm.auto_100 {
+    if settings.invite && tm.auto_100 && auto_100 {
         api::reply(ctx, 100, b"Giving it a try", &[], None);
     }
     Made::New(new)
@@ -148,6 +153,7 @@ pub(super) fn script_end(ctx: &mut Ctx) {
 /// Flags of `t_relay()`.
 #[derive(Clone, Copy, Default)]
 pub(super) struct RelayFlags {
+    no_100: bool,
     no_auto_reply: bool,
     pub no_dns_failover: bool,
     pass_reason: bool,
@@ -165,6 +171,7 @@ pub(super) fn relay_flags(text: &str) -> RelayFlags {
             number => {
                 match number.strip_prefix("0x").map_or(number.parse(), |h| u32::from_str_radix(h, 16)) {
                     Ok(mask) => {
+                        f.no_100 |= mask & 1 != 0;
                         f.no_auto_reply |= mask & 2 != 0;
                         f.no_dns_failover |= mask & 4 != 0;
                         f.pass_reason |= mask & 8 != 0;
@@ -177,10 +184,25 @@ pub(super) fn relay_flags(text: &str) -> RelayFlags {
     f
 }
 
+/// Whether a text is flags of `t_relay()`; older scripts give the proxy first, `t_relay("udp:host:port", "0x01")`.
+fn is_flags(text: &str) -> bool {
+    const WORDS: [&str; 4] = ["no-auto-477", "no-dns-failover", "pass-reason-hdr", "allow-no-cancel"];
+    let number = |w: &str| {
+        let digits = w.strip_prefix("0x").unwrap_or(w);
+        !digits.is_empty()
+            && digits.bytes().all(|b| b.is_ascii_hexdigit())
+            && w.starts_with(|c: char| c.is_ascii_digit())
+    };
+    text.split(',').map(str::trim).all(|w| w.is_empty() || WORDS.contains(&w) || number(w))
+}
+
 /// `t_relay([flags[, proxy]])`
 pub(super) fn t_relay(c: &mut Call<'_>) -> Flow {
-    let flags = c.str(0).map(|_| relay_flags(&c.text(0))).unwrap_or_default();
-    let proxy = c.str(1).cloned();
+    let (mut flags, mut proxy) = (c.str(0).cloned(), c.str(1).cloned());
+    if flags.as_deref().is_some_and(|f| !is_flags(&String::from_utf8_lossy(f))) {
+        std::mem::swap(&mut flags, &mut proxy);
+    }
+    let flags = flags.map(|f| relay_flags(&String::from_utf8_lossy(&f))).unwrap_or_default();
     let ctx = &mut *c.ctx;
     if ctx.route == RouteType::Request {
         match ctx.msg.method() {
@@ -195,7 +217,7 @@ pub(super) fn t_relay(c: &mut Call<'_>) -> Flow {
     }
     let tx = match ctx.tx {
         Some(tx) => id(tx),
-        None => match make(ctx) {
+        None => match make_with(ctx, !flags.no_100) {
             Made::New(id) => id,
             Made::Again => return Flow::Value(0),
             Made::Refused => return failed(ctx, flags, -1),
@@ -205,26 +227,34 @@ pub(super) fn t_relay(c: &mut Call<'_>) -> Flow {
         api::reply(ctx, 482, b"Loop Detected", &[], None);
         return Flow::Value(0);
     }
-    if let (Some(proxy), None) = (&proxy, &ctx.target.dst) {
-        match target_uri(proxy) {
-            Some(uri) => ctx.target.dst = Some(uri),
+    let proxy = match &proxy {
+        Some(text) => match target_uri(text) {
+            Some(uri) => Some(uri),
             None => {
-                tracing::error!("t_relay(): \"{}\" is no proxy address", String::from_utf8_lossy(proxy));
+                tracing::error!("t_relay(): \"{}\" is no proxy address", String::from_utf8_lossy(text));
                 return failed(ctx, flags, -2);
             }
-        }
-    }
+        },
+        None => None,
+    };
     let mut targets: SmallVec<[Target; 2]> = SmallVec::new();
     targets.push(ctx.target.clone());
     targets.extend(ctx.branches.drain(..));
-    relay_targets(ctx, tx, targets, flags)
+    relay_targets(ctx, tx, targets, flags, proxy)
 }
 
-/// Send the request to all of `targets`.
-fn relay_targets(ctx: &mut Ctx, tx: Id, targets: SmallVec<[Target; 2]>, flags: RelayFlags) -> Flow {
+/// Send the request to all of `targets`; those that name no next hop go to `proxy`, if there is one.
+fn relay_targets(
+    ctx: &mut Ctx,
+    tx: Id,
+    targets: SmallVec<[Target; 2]>,
+    flags: RelayFlags,
+    proxy: Option<Bytes>,
+) -> Flow {
     let planning = Planning {
         tx,
         flags,
+        proxy,
         left: targets.into_iter(),
         number: 0,
         planned: SmallVec::new(),
@@ -237,6 +267,7 @@ fn relay_targets(ctx: &mut Ctx, tx: Id, targets: SmallVec<[Target; 2]>, flags: R
 struct Planning {
     tx: Id,
     flags: RelayFlags,
+    proxy: Option<Bytes>,
     left: smallvec::IntoIter<[Target; 2]>,
     /// Targets taken so far.
     number: usize,
@@ -285,7 +316,11 @@ impl Planning {
     }
 
     fn add(&mut self, ctx: &Ctx, mut plan: Plan) {
-        match locate_target(ctx, &plan.target) {
+        let located = match &self.proxy {
+            Some(proxy) if plan.target.dst.is_none() => locate_uri(ctx, proxy),
+            _ => locate_target(ctx, &plan.target),
+        };
+        match located {
             Located::Now(hops) => plan.hops = hops,
             Located::Wait(future) => self.waits.push((self.planned.len(), future)),
         }
@@ -534,8 +569,13 @@ pub(super) fn inject(
 ) -> Flow {
     let Some(mut ctx) = replies::context(shard, tx, RouteType::Failure) else { return FALSE };
     let before = shard.part::<Transactions>().with(tx, |t| t.core.branches().len()).unwrap_or(0);
-    let flow =
-        relay_targets(&mut ctx, tx, targets, RelayFlags { no_auto_reply: true, ..RelayFlags::default() });
+    let flow = relay_targets(
+        &mut ctx,
+        tx,
+        targets,
+        RelayFlags { no_auto_reply: true, ..RelayFlags::default() },
+        None,
+    );
     let finish = move |ctx: &mut Ctx, result: i64| {
         let shard = ctx.shard.clone();
         // What modules keep with the request goes back to it.
@@ -619,7 +659,7 @@ fn relay_cancel(ctx: &mut Ctx, flags: RelayFlags) -> Option<Flow> {
     let cancelled = key::cancelled(&ctx.msg)?;
     let tx = part.table(|t| t.find_key(&cancelled))?;
     let mut headers = Vec::new();
-    if flags.pass_reason || ctx.msg.header(HeaderId::Reason).is_some() {
+    if flags.pass_reason {
         for h in ctx.msg.headers_of(HeaderId::Reason) {
             headers.extend_from_slice(h.line);
         }

@@ -400,10 +400,13 @@ fn all_failed(shard: &Rc<Shard>, tx: Id, branch: Option<usize>, code: u16) {
             ctx.target.flags = winner.flags;
             ctx.target.attrs = winner.attrs.clone();
             ctx.target.q = winner.q;
+            // Also where it went: to relay again, say with credentials, is to try the same place.
+            ctx.target.dst = winner.dst.clone();
+            ctx.target.path = winner.path.clone();
+            ctx.target.socket = winner.socket;
         }
     });
-    // Next hop, path and socket belonged to the branch that failed.
-    (ctx.target.dst, ctx.target.path, ctx.target.socket, ctx.target.conn) = (None, None, None, None);
+    ctx.target.conn = None;
     run_route(ctx, &armed.program, armed.route, failure_done);
 }
 

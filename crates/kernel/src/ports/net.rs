@@ -197,6 +197,8 @@ pub trait Net {
     fn send(&self, out: Outgoing);
     /// Close a stream connection (possibly another worker's).
     fn close(&self, conn: ConnId);
+    /// Keep a stream connection (possibly another worker's) open for so long, though nothing passes over it.
+    fn keep(&self, _conn: ConnId, _time: Duration) {}
     /// The time as this worker sees it: real, or virtual under test. Read once a batch.
     fn now(&self) -> Instant;
     /// Whether more comes in than this worker can do, so that new work should be refused.
@@ -233,6 +235,8 @@ pub enum Mail {
     Send(Outgoing),
     /// A connection to be closed by its owner.
     Close(ConnId),
+    /// A connection to be kept open for so long by its owner.
+    Keep(ConnId, Duration),
     /// No more traffic: finish what is open, then return from the loop.
     Drain,
 }

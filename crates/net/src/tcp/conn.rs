@@ -38,6 +38,8 @@ pub(super) struct Conn {
     pub socket: SocketId,
     pub peer: SocketAddr,
     pub closing: Cell<bool>,
+    /// It is not closed for silence before this.
+    pub keep_until: Cell<Option<Instant>>,
     pub wake: Notify,
     queue: RefCell<VecDeque<Pending>>,
     queued: Cell<usize>,
@@ -50,6 +52,7 @@ impl Conn {
             socket,
             peer,
             closing: Cell::new(false),
+            keep_until: Cell::new(None),
             wake: Notify::new(),
             queue: RefCell::default(),
             queued: Cell::new(0),
@@ -161,7 +164,7 @@ impl Service<'_> {
                     if self.message_at.is_some_and(|at| at <= now) {
                         return End::Protocol;
                     }
-                    if self.idle_at <= now {
+                    if self.idle_at() <= now {
                         return End::Idle;
                     }
                     timer.as_mut().reset(self.due().into());
@@ -171,7 +174,13 @@ impl Service<'_> {
     }
 
     fn due(&self) -> Instant {
-        self.message_at.map_or(self.idle_at, |at| at.min(self.idle_at))
+        let idle_at = self.idle_at();
+        self.message_at.map_or(idle_at, |at| at.min(idle_at))
+    }
+
+    /// When it is closed for silence.
+    fn idle_at(&self) -> Instant {
+        self.conn.keep_until.get().map_or(self.idle_at, |until| until.max(self.idle_at))
     }
 
     /// The timer is only moved when it would come too late; a deadline that moved away is seen when it fires.

@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::Waker;
+use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
@@ -164,6 +165,13 @@ impl TcpTable {
         if let Some(conn) = conn {
             conn.closing.set(true);
             conn.wake.notify_one();
+        }
+    }
+
+    /// A connection is not closed for silence before `time` is over.
+    pub fn keep(&self, id: ConnId, time: Duration) {
+        if let Some(conn) = self.conns.borrow().get(&id) {
+            conn.keep_until.set(Some(Instant::now() + time));
         }
     }
 

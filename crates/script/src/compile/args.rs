@@ -164,6 +164,12 @@ impl Compiler<'_> {
         if text.is_empty() && def.optional {
             return Some((ArgPlan::Absent, StaticArg::Absent));
         }
+        if text.is_empty() {
+            // Where a number had to be given, older scripts leave it out so.
+            let help = "write 0 when none is meant";
+            self.warn_fix(span, format!("argument {n} of `{name}()` is a number"), help, "0".to_owned());
+            return Some((ArgPlan::Int(0), StaticArg::Int(0)));
+        }
         let format = self.format(text, span);
         if self.fixed_text(format).is_some() || def.static_only {
             self.error(span, format!("argument {n} of `{name}()` must be a number, not \"{shown}\""));

@@ -307,6 +307,12 @@ impl Compiler<'_> {
         match &level.kind {
             ArgValue::Var(v) => self.var(v).map_or(LogLevel::Fixed(-1), LogLevel::Computed),
             ArgValue::Int(n) => LogLevel::Fixed(i32::try_from(*n).unwrap_or(-1)),
+            // A level in quotes is a format like any other text.
+            ArgValue::Str(text) if text.starts_with(b"$") => {
+                let text = String::from_utf8_lossy(text).into_owned();
+                self.warn_fix(level.span, "a variable in quotes", format!("write `{text}`"), text.clone());
+                self.var_text(&text, level.span).map_or(LogLevel::Fixed(-1), LogLevel::Computed)
+            }
             ArgValue::Str(text) => match crate::vm::level_of_name(text) {
                 Some(n) => LogLevel::Fixed(n),
                 None => {

@@ -26,6 +26,20 @@ impl Parser<'_> {
         cond
     }
 
+    /// The condition of `if` and `while`: in parentheses, `(a) && (b)`, or a call or negation without any.
+    pub(super) fn head_cond(&mut self) -> Parsed<Cond> {
+        if !self.is_op("(") && (self.is_op("!") || matches!(self.token.kind, Kind::Word | Kind::Var)) {
+            return self.cond();
+        }
+        let first = self.paren_cond()?;
+        self.enter()?;
+        self.conditions += 1;
+        let result = self.cond_links(first);
+        self.conditions -= 1;
+        self.depth -= 1;
+        result
+    }
+
     /// Reports what follows a complete condition.
     fn not_a_condition(&mut self) -> Parsed<Cond> {
         let span = self.token.span;
@@ -51,7 +65,13 @@ impl Parser<'_> {
     }
 
     fn cond_chain(&mut self) -> Parsed<Cond> {
-        let mut left = self.cond_unary()?;
+        let first = self.cond_unary()?;
+        self.cond_links(first)
+    }
+
+    /// What is joined to a condition by `and` and `or`.
+    fn cond_links(&mut self, first: Cond) -> Parsed<Cond> {
+        let mut left = first;
         let mut seen_or = false;
         loop {
             let at = self.token.span;

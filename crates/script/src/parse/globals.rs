@@ -41,7 +41,7 @@ const INTS: &str = "abort_on_assert advertised_port auto_aliases auto_scaling_cy
     timer_workers udp_workers worker_reactor_timeout xlog_buf_size xlog_force_color xlog_level xlog_print_level";
 
 const STRINGS: &str = "advertised_address chroot db_default_url db_version_table log_prefix mem_warming_pattern_file \
-    mpath pi_framework poll_method restart_persistency_cache_file server_header stderror_log_format \
+    mpath pi_framework poll_method tcp_poll_method restart_persistency_cache_file server_header stderror_log_format \
     syslog_facility syslog_log_format syslog_name user_agent_header wdir workdir";
 
 const ANY: &str = "tcp_no_new_conn_bflag tcp_no_new_conn_rplflag tos";

@@ -46,7 +46,7 @@ impl Parser<'_> {
             Some("if") => self.if_stmt()?,
             Some("while") => {
                 self.bump();
-                let cond = self.paren_cond();
+                let cond = self.head_cond();
                 let body = self.breakable_stmt()?;
                 match cond {
                     Ok(cond) => StmtKind::While { cond, body },
@@ -83,7 +83,7 @@ impl Parser<'_> {
 
     fn if_stmt(&mut self) -> Parsed<StmtKind> {
         self.bump();
-        let cond = self.paren_cond();
+        let cond = self.head_cond();
         let then = Box::new(self.stmt()?);
         let mut other = None;
         if self.word() == Some("else") {
@@ -363,6 +363,15 @@ impl Parser<'_> {
                 let message = "the code of `return` without parentheses";
                 self.warn_fix(span, message, format!("write `return({n})`"), span, format!("({n})"));
                 let code = Some(Arg { kind: ArgValue::Int(n), span });
+                return Ok(StmtKind::Return { code, values: Vec::new() });
+            }
+            if self.token.kind == Kind::Var {
+                let var = self.variable("a code")?;
+                let span = var.span;
+                let message = "the code of `return` without parentheses";
+                let text = var.text.clone();
+                self.warn_fix(span, message, format!("write `return({text})`"), span, format!("({text})"));
+                let code = Some(Arg { kind: ArgValue::Var(var), span });
                 return Ok(StmtKind::Return { code, values: Vec::new() });
             }
             return Ok(StmtKind::Return { code: None, values: Vec::new() });

@@ -170,3 +170,59 @@ fn a_retransmitted_invite_is_absorbed_and_answered_from_memory() {
     let more = bob.peer.wait_for(Duration::from_millis(300), |m| m.starts_with("INVITE"));
     assert!(more.is_none(), "{more:?}");
 }
+
+#[test]
+fn the_callers_reason_travels_on_only_when_the_script_trusts_it() {
+    const CALL: &str = r#"
+route {
+    if (is_method("REGISTER")) { save("location"); exit; }
+    if (is_method("CANCEL")) {
+        if (!t_check_trans()) exit;
+        if ($hdr(X-Trust) != NULL) t_relay("pass-reason-hdr");
+        else t_relay();
+        exit;
+    }
+    lookup("location");
+    t_relay();
+}
+"#;
+    let house = Setup::new(&[CALL]).start();
+    let (mut alice, mut bob) = pair(&house);
+    for (more, passed) in [("", None), ("X-Trust: 1\r\n", Some("SIP;cause=200"))] {
+        let (call, invite) = alice.invite("bob", "");
+        let asked = bob.expect("INVITE");
+        bob.reply(&asked, "180 Ringing");
+        alice.expect_reply(180, &call);
+        let cancel = invite.replace("INVITE", "CANCEL");
+        let (head, _) = cancel.split_once("Content-Type").unwrap();
+        alice.send(format!("{head}Reason: SIP;cause=200\r\n{more}Content-Length: 0\r\n\r\n"));
+        let cancel = bob.expect("CANCEL");
+        assert_eq!(header(&cancel, "Reason"), passed, "{cancel}");
+        bob.reply(&cancel, "200 OK");
+        bob.reply(&asked, "487 Request Terminated");
+        bob.expect("ACK");
+        let ended = alice.expect_reply(487, &call);
+        alice.ack_failure(&invite, &ended);
+    }
+}
+
+#[test]
+fn t_relay_takes_the_proxy_first_as_older_scripts_give_it_and_can_leave_out_the_100() {
+    const CALL: &str = "route {\n    if ($hdr(X-Quiet) != NULL) t_relay(\"udp:$hdr(X-Proxy)\", \"0x01\");\n    \
+                        else t_relay(\"udp:$hdr(X-Proxy)\");\n}\n";
+    let house = Setup::new(&[CALL]).start();
+    let (mut alice, mut bob) = (Ua::new("alice", house.addr), Ua::new("bob", house.addr));
+    for quiet in [false, true] {
+        let more = if quiet { "X-Quiet: 1\r\n" } else { "" };
+        let (call, invite) = alice.invite("bob", &format!("X-Proxy: {}\r\n{more}", bob.peer.addr()));
+        let asked = bob.expect("INVITE");
+        assert!(asked.starts_with("INVITE sip:bob@127.0.0.1 "), "{asked}");
+        bob.reply(&asked, "486 Busy Here");
+        bob.expect("ACK");
+        let first =
+            alice.peer.wait_for(Duration::from_secs(5), |m| header(m, "Call-ID") == Some(&call.id)).unwrap();
+        assert_eq!(first.starts_with("SIP/2.0 100"), !quiet, "{first}");
+        let busy = if quiet { first } else { alice.expect_reply(486, &call) };
+        alice.ack_failure(&invite, &busy);
+    }
+}

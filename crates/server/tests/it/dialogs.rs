@@ -1,5 +1,6 @@
 //! Dialogs: their states, values, profiles, lifetime and management.
 
+use serde_json::Value;
 use switchroom_testkit::peer::header;
 
 use std::time::Duration;
@@ -73,7 +74,7 @@ fn a_call_goes_through_its_states_and_keeps_the_values_of_the_script() {
     alice.in_dialog("BYE", &call, &done);
     let bye = bob.expect("BYE");
     bob.reply(&bye, "200 OK");
-    house.expect_log("ended: Upstream BYE account of alice");
+    house.expect_log("ended: Downstream BYE account of alice");
     house.expect_log(&format!("state 4 to 5 of {}", call.id));
     assert_eq!(active(&house), 0);
 }
@@ -89,7 +90,7 @@ fn a_profile_limits_the_calls_of_a_user() {
     assert_eq!(size["Profile"]["count"], 1, "the refused call does not count");
     alice.in_dialog("BYE", &call, &done);
     bob.expect("BYE");
-    house.expect_log("ended: Upstream BYE");
+    house.expect_log("ended: Downstream BYE");
     answered(&mut alice, &mut bob);
 }
 
@@ -170,7 +171,7 @@ route[over] {
         alice.in_dialog("BYE", &call, &answer);
         let bye = bob.expect("BYE");
         bob.reply(&bye, "200 OK");
-        house.expect_log("over: a|c#1 Upstream BYE");
+        house.expect_log("over: a|c#1 Downstream BYE");
         assert_eq!(active(&house), 0);
         house.server.stop(Duration::from_secs(15)).expect("it ends");
         assert_eq!(house.sql("SELECT count(*) FROM dialog"), "0");
@@ -261,20 +262,14 @@ fn both_sides_are_pinged_and_a_side_that_knows_of_no_call_ends_it() {
         header(&ping, "From").unwrap().contains("bob@") && header(&ping, "To").unwrap().contains(&call.tag)
     );
     alice.reply(&ping, "200 OK");
-    // Both kinds of pings go to bob, in any order; the INVITE has alice's session and is acknowledged.
-    let mut numbers = vec![cseq(&asked)];
-    for method in ["OPTIONS", "INVITE"] {
-        let ping = bob.expect(method);
-        numbers.push(cseq(&ping));
-        bob.reply(&ping, "200 OK");
-        if method == "INVITE" {
-            assert!(ping.contains("application/sdp") && header(&ping, "Contact").is_some(), "{ping}");
-            let ack = bob.expect("ACK");
-            assert_eq!(cseq(&ack), cseq(&ping));
-        }
-    }
+    // Both kinds of pings were asked for bob: he gets the INVITE, which has alice's session and is acknowledged.
+    let ping = bob.expect("INVITE");
+    bob.reply(&ping, "200 OK");
+    assert!(ping.contains("application/sdp") && header(&ping, "Contact").is_some(), "{ping}");
+    assert_eq!(cseq(&bob.expect("ACK")), cseq(&ping));
     // Alice knows nothing of the pings in her name: her number is raised on the way, and the reply has her own.
-    let before = *numbers.iter().max().unwrap();
+    let before = cseq(&ping);
+    assert!(before > cseq(&asked));
     let mut own = call.clone();
     own.cseq += 1;
     let sent = alice.in_dialog("INFO", &own, &done);
@@ -284,7 +279,7 @@ fn both_sides_are_pinged_and_a_side_that_knows_of_no_call_ends_it() {
     let reply = alice.expect_reply(200, &call);
     assert_eq!(cseq(&reply), cseq(&sent));
     // Bob has restarted and knows of no call any more.
-    let ping = bob.expect("OPTIONS");
+    let ping = bob.expect("INVITE");
     bob.reply(&ping, "481 Call/Transaction Does Not Exist");
     alice.expect("BYE");
     let bye = bob.expect("BYE");
@@ -596,4 +591,51 @@ event_route[E_DTMF] { xlog("L_NOTICE", "key $param(key) of $param(digits) by $pa
 /// The Contact URI of a request.
 fn alice_contact(request: &str) -> String {
     header(request, "Contact").unwrap().trim_matches(['<', '>']).to_owned()
+}
+
+#[test]
+fn management_ends_a_call_that_still_rings_by_cancelling_it() {
+    let (house, mut alice, mut bob) = house("");
+    let (call, invite) = alice.invite("bob", "");
+    let asked = bob.expect("INVITE");
+    bob.reply(&asked, "180 Ringing");
+    alice.expect_reply(180, &call);
+    let listed = house.mi_json(&["dialog:list"]);
+    assert_eq!(
+        (&listed["Dialogs"][0]["state"], &listed["Dialogs"][0]["datestart"]),
+        (&2.into(), &Value::Null)
+    );
+    assert!(house.mi(&["dialog:end_dlg", &call.id]).0);
+    let cancel = bob.expect("CANCEL");
+    bob.reply(&cancel, "200 OK");
+    bob.reply(&asked, "487 Request Terminated");
+    bob.expect("ACK");
+    let ended = alice.expect_reply(487, &call);
+    alice.ack_failure(&invite, &ended);
+    house.expect_log(&format!("state 2 to 5 of {}", call.id));
+    let (good, _, why) = house.mi(&["dialog:end_dlg", &call.id]);
+    assert!(!good && why.contains("not found"), "{why}");
+}
+
+#[test]
+fn both_sockets_of_a_call_are_listed_and_an_ack_alone_answers_nothing() {
+    let (house, mut alice, mut bob) = house("");
+    let (call, _) = alice.invite("bob", "");
+    let asked = bob.expect("INVITE");
+    bob.reply(&asked, "180 Ringing");
+    let ringing = alice.expect_reply(180, &call);
+    alice.in_dialog("ACK", &call, &ringing);
+    bob.expect("ACK");
+    let ringing = house.mi_json(&["dialog:list"]);
+    assert_eq!(ringing["Dialogs"][0]["state"], 2, "{ringing}");
+    bob.reply(&asked, "200 OK");
+    let done = alice.expect_reply(200, &call);
+    alice.in_dialog("ACK", &call, &done);
+    bob.expect("ACK");
+    let listed = house.mi_json(&["dialog:list"]);
+    let dialog = &listed["Dialogs"][0];
+    let socket = format!("udp:{}", house.addr);
+    assert_eq!((&dialog["state"], &dialog["caller_bind_addr"]), (&4.into(), &socket.clone().into()));
+    assert_eq!(dialog["CALLEES"][0]["callee_bind_addr"], socket, "{dialog}");
+    assert!(dialog["datestart"].as_str().is_some_and(|d| d.len() == 19), "{dialog}");
 }

@@ -57,17 +57,27 @@ fn events_go_as_datagrams_to_udp_and_unix_sockets() {
     ask(&house, "bob");
     let mut buffer = [0; 2000];
     for n in [udp.recv(&mut buffer).unwrap(), unix.recv(&mut buffer).unwrap()] {
-        let text = String::from_utf8_lossy(&buffer[..n]).into_owned();
-        assert!(text.starts_with("E_ASKED\nuser::bob\nlength::") && text.ends_with('\n'), "{text}");
+        let told: Value = serde_json::from_slice(&buffer[..n]).unwrap();
+        assert_eq!((&told["jsonrpc"], &told["method"]), (&json!("2.0"), &json!("E_ASKED")), "{told}");
+        assert_eq!(told["params"]["user"], json!("bob"), "{told}");
+        assert!(told.get("id").is_none() && told["params"]["length"].is_number(), "{told}");
     }
     // Once more at the same address renews it.
     assert!(house.mi(&["evi:subscribe", "E_ASKED", &address, "1"]).0);
     let subscribers = house.mi_json(&["evi:subscribers", "E_ASKED"]);
-    assert_eq!(subscribers["Events"][0]["Subscribers"].as_array().unwrap().len(), 2);
+    let told = subscribers["Event"]["subscribers"].as_array().unwrap();
+    assert_eq!(
+        (told.len(), &told[0]["expire"], &told[1]["expire"]),
+        (2, &json!("never"), &json!(1)),
+        "{told:?}"
+    );
+    let one = house.mi_json(&["evi:subscribers", "E_ASKED", &address]);
+    assert_eq!(one["Event"]["Subscriber"]["socket"], json!(address));
     wait_for("the subscription ends", || {
-        house.mi_json(&["evi:subscribers", "E_ASKED"])["Events"][0]["Subscribers"].as_array().unwrap().len()
-            == 1
+        house.mi_json(&["evi:subscribers", "E_ASKED"])["Event"]["subscribers"].as_array().unwrap().len() == 1
     });
+    let all = house.mi_json(&["evi:subscribers"]);
+    assert!(all["Events"].as_array().unwrap().iter().any(|e| e["name"] == "E_ASKED"), "{all}");
     let (good, _, why) = house.mi(&["evi:subscribe", "E_ASKED", "rabbitmq:127.0.0.1:5672/x"]);
     assert!(!good && why.contains("there are: udp, unix"), "{why}");
 }
@@ -198,6 +208,21 @@ event_route[E_FLATSTORE_ROTATION] { xlog("rotated for $param(reason)\n"); }
 }
 
 #[test]
+fn events_go_as_lines_of_text_to_listeners_of_before() {
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    udp.set_read_timeout(Some(SECONDS)).unwrap();
+    let port = udp.local_addr().unwrap().port();
+    let startup = format!("startup_route {{ subscribe_event(\"E_ASKED\", \"udp:127.0.0.1:{port}\"); }}");
+    let module = "loadmodule \"event_datagram.so\"\nmodparam(\"event_datagram\", \"plain_text\", 1)";
+    let house = Setup::new(&[RAISE, &startup]).params(module).start();
+    ask(&house, "bob");
+    let mut buffer = [0; 2000];
+    let n = udp.recv(&mut buffer).unwrap();
+    let text = String::from_utf8_lossy(&buffer[..n]).into_owned();
+    assert!(text.starts_with("E_ASKED\nuser::bob\nlength::") && text.ends_with('\n'), "{text}");
+}
+
+#[test]
 fn management_takes_datagrams_over_unix_sockets_and_udp() {
     let port = free_port();
     for (name, local) in [("{dir}/mi.sock".to_owned(), false), (format!("udp:127.0.0.1:{port}"), true)] {
@@ -257,10 +282,11 @@ route {
         )
         .start();
     let before = house.mi_json(&["status_report:get", "list"]);
-    assert_eq!((&before[0]["Readiness"], &before[0]["Details"]), (&json!(false), &json!("loading")));
+    assert_eq!((&before["Readiness"], &before["Details"]), (&json!(false), &json!("loading")));
     ask(&house, "bob");
     let after = house.mi_json(&["status_report:get", "list"]);
-    assert_eq!((&after[0]["Readiness"], &after[0]["Status"]), (&json!(true), &json!(1)));
+    assert_eq!((&after["Readiness"], &after["Status"]), (&json!(true), &json!(1)));
+    assert_eq!(house.mi_json(&["sr_get_status", "list"]), after);
     let reports = house.mi_json(&["status_report:reports", "list"]).to_string();
     assert!(reports.contains("asked for bob"), "{reports}");
     let timers = house.mi_json(&["bm_poll_results"]);

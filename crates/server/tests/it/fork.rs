@@ -190,6 +190,49 @@ failure_route[once] {
     house.expect_log_times("entered with", 1);
 }
 
+/// What failed is tried again where it went: a carrier behind `$du` that wants credentials gets them.
+#[test]
+fn a_failure_route_starts_from_where_the_failed_branch_went() {
+    let nowhere = "127.0.0.1:9".parse().unwrap();
+    let (mut carrier, mut second) = (Ua::new("carrier", nowhere), Ua::new("second", nowhere));
+    let routes = format!(
+        r#"
+route[call] {{
+    record_route();
+    $du = "sip:127.0.0.1:{}";
+    t_on_failure("again");
+    route(relay);
+}}
+failure_route[again] {{
+    xlog("L_NOTICE", "was sent to $du\n");
+    append_hf("X-Again: yes\r\n");
+    t_on_failure("elsewhere");
+    t_relay();
+}}
+failure_route[elsewhere] {{
+    $du = NULL;
+    t_relay(, "udp:127.0.0.1:{}");
+}}
+"#,
+        carrier.peer.addr().port(),
+        second.peer.addr().port()
+    );
+    let (house, mut alice, _) = house(&routes, &[]);
+    (carrier.server, second.server) = (house.addr, house.addr);
+    let (call, invite) = alice.invite("bob", "");
+    let first = carrier.expect("INVITE");
+    carrier.reply(&first, "401 Unauthorized");
+    carrier.expect("ACK");
+    let again = carrier.expect("INVITE");
+    assert_eq!(header(&again, "X-Again"), Some("yes"), "{again}");
+    carrier.reply(&again, "503 Service Unavailable");
+    let moved = second.expect("INVITE");
+    second.reply(&moved, "486 Busy Here");
+    let reply = alice.expect_reply(486, &call);
+    alice.ack_failure(&invite, &reply);
+    house.expect_log(&format!("was sent to sip:127.0.0.1:{}", carrier.peer.addr().port()));
+}
+
 #[test]
 fn a_branch_route_sees_each_branch_and_a_reply_route_each_reply() {
     let routes = r#"

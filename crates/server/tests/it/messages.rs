@@ -249,6 +249,15 @@ fn six_scripts_in_one_to_ten_parts_come_through_http_whole() {
 
 #[test]
 fn a_message_waits_for_a_phone_that_registers_and_one_from_a_phone_is_submitted() {
+    waits_for_a_phone("");
+}
+
+#[test]
+fn a_message_waits_for_a_phone_of_a_table_that_servers_share() {
+    waits_for_a_phone("modparam(\"usrloc\", \"working_mode_preset\", \"sql-only\")\n");
+}
+
+fn waits_for_a_phone(location: &str) {
     let routes = r#"
         route {
             if (is_method("REGISTER")) { save("location"); exit; }
@@ -263,7 +272,7 @@ fn a_message_waits_for_a_phone_that_registers_and_one_from_a_phone_is_submitted(
             }
         }
     "#;
-    let stage = stage_with(routes, "");
+    let stage = stage_with(routes, location);
     stage.mi(&["smsc:route", "target=sip:127.0.0.1", "prefix=7"]);
     let mut shop = stage.bind("shop");
     let wide: Vec<u8> = "Привет".encode_utf16().flat_map(u16::to_be_bytes).collect();

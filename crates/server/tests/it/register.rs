@@ -1,5 +1,8 @@
 //! The registration flows of RFC 3665 §2, with digest authentication against SQLite.
 
+use std::time::Duration;
+
+use serde_json::json;
 use switchroom_testkit::peer::{header, headers};
 
 use crate::support::{DIGEST_REGISTER, House, OPEN_CALL, OPEN_REGISTER, PROXY, Setup};
@@ -173,4 +176,174 @@ fn a_gruu_reaches_one_phone_of_a_user() {
     let invite = alice.request("MESSAGE", &temporary, &call, "");
     alice.send(invite);
     alice.expect_reply(404, &call);
+}
+
+/// Takes flags for `save()` and `lookup()` from a header, and shows what `lookup()` found.
+const FLAGS: &str = r#"
+route {
+    if (is_method("REGISTER")) {
+        if ($hdr(X-Attr) != NULL) $avp(attr) = $hdr(X-Attr);
+        if ($hdr(X-Flags) != NULL) save("location", $hdr(X-Flags));
+        else save("location");
+        exit;
+    }
+    if (is_method("INFO")) {
+        $msg.branch = "sip:carol@127.0.0.1";
+        lookup("location", $hdr(X-Flags));
+        append_to_reply("X-Found: $rc $ru $(msg.branch.uri[*]) $(avp(attr)[*])\r\n");
+        send_reply(200, "OK");
+        exit;
+    }
+    send_reply(405, "Method Not Allowed");
+}
+"#;
+
+fn flags_house(params: &str) -> (House, Ua) {
+    let attr = "modparam(\"registrar\", \"attr_avp\", \"$avp(attr)\")\n";
+    let house = Setup::new(&[FLAGS]).params(&format!("{attr}{params}")).start();
+    let ua = Ua::new("bob", house.addr);
+    (house, ua)
+}
+
+/// What `lookup()` gives with these flags.
+#[track_caller]
+fn found(ua: &mut Ua, flags: &str) -> String {
+    let call = Call::new("bob", "bob");
+    let text = ua.request("INFO", "sip:bob@127.0.0.1", &call, &format!("X-Flags: {flags}\r\n"));
+    ua.send(text);
+    header(&ua.expect_reply(200, &call), "X-Found").unwrap().to_owned()
+}
+
+#[test]
+fn lookup_filters_by_user_agent_and_expands_the_users_of_branches() {
+    let (_house, mut bob) = flags_house("");
+    let line = |n: u8, more: &str| format!("Contact: <sip:bob@192.0.2.{n}>{more}\r\n");
+    bob.register(
+        &mut Call::new("bob", "bob"),
+        &(line(1, "") + "User-Agent: Acme Desk 3\r\nX-Attr: desk\r\n"),
+    );
+    bob.register(&mut Call::new("bob", "bob"), &(line(2, ";q=0.7") + "User-Agent: other\r\n"));
+    bob.register(&mut Call::new("carol", "carol"), "Contact: <sip:carol@192.0.2.9>\r\n");
+    // The branch of a user stays one unless it is to be looked up too.
+    assert_eq!(
+        found(&mut bob, "m"),
+        "1 sip:bob@192.0.2.2 sip:bob@192.0.2.2,sip:carol@127.0.0.1,sip:bob@192.0.2.1 ,desk"
+    );
+    assert_eq!(
+        found(&mut bob, "r"),
+        "1 sip:bob@192.0.2.2 sip:bob@192.0.2.2,sip:bob@192.0.2.1,sip:carol@192.0.2.9 ,desk,"
+    );
+    for (flags, is) in [
+        ("u/^acme/i", "1 sip:bob@192.0.2.1"),
+        ("u/^acme/", "-2 sip:bob@127.0.0.1"),
+        ("u/Desk [0-9]+$/", "1 sip:bob@192.0.2.1"),
+        ("method-filtering,ua-filtering=/other|none/", "1 sip:bob@192.0.2.2"),
+    ] {
+        let got = found(&mut bob, flags);
+        assert!(got.starts_with(&format!("{is} ")), "{flags}: {got}");
+    }
+}
+
+#[test]
+fn contacts_are_called_by_q_and_in_the_order_they_came_or_newest_first() {
+    let order = |params: &str| {
+        let (_house, mut bob) = flags_house(params);
+        for (n, q) in [(1, "0.5"), (2, "0.9"), (3, "0.5")] {
+            let contact = format!("Contact: <sip:bob@192.0.2.{n}>;q={q}\r\n");
+            bob.register(&mut Call::new("bob", "bob"), &contact);
+        }
+        let list = bob.register(&mut Call::new("bob", "bob"), "");
+        let contacts = header(&list, "Contact").unwrap().to_owned();
+        contacts.split("192.0.2.").skip(1).map(|c| c[..1].to_owned()).collect::<String>()
+    };
+    assert_eq!(order(""), "213");
+    assert_eq!(order("modparam(\"usrloc\", \"desc_time_order\", 1)\n"), "321");
+}
+
+/// `if (!save("location")) sl_reply_error();` is in nearly every script; the phone gets one answer, with the statistics
+/// of the table as the manual names them.
+#[test]
+fn a_refusal_of_save_is_the_only_answer() {
+    let routes = r#"
+route[register] {
+    force_rport();
+    if (!save("location")) sl_reply_error();
+    exit;
+}
+"#;
+    let params = "modparam(\"registrar\", \"max_contacts\", 1)";
+    let house = Setup::new(&[PROXY, OPEN_CALL, routes]).params(params).start();
+    let mut bob = Ua::new("bob", house.addr);
+    bob.register_here("");
+    let full = bob.register(&mut Call::new("bob", "bob"), "Contact: <sip:bob@192.0.2.2>\r\n");
+    assert!(full.starts_with("SIP/2.0 503"), "{full}");
+    assert!(bob.peer.is_quiet(Duration::from_millis(200)));
+    let counted = house.mi_json(&["statistics:get", "usrloc:"]);
+    assert_eq!(
+        (&counted["usrloc:location-users"], &counted["usrloc:location-contacts"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(counted["usrloc:location-expires"], json!(0), "{counted}");
+}
+
+#[test]
+fn a_refused_register_says_why_in_a_header_of_its_own() {
+    let (_house, mut bob) = flags_house("modparam(\"registrar\", \"retry_after\", 7)\n");
+    let mut refused = |more: &str| bob.register(&mut Call::new("bob", "bob"), more);
+    assert!(refused("Contact: <sip:bob@192.0.2.1>\r\n").starts_with("SIP/2.0 200"));
+    let full = refused("Contact: <sip:bob@192.0.2.2>\r\nX-Flags: c1\r\n");
+    assert!(full.starts_with("SIP/2.0 503 Service Unavailable\r\n"), "{full}");
+    assert_eq!(header(&full, "P-Registrar-Error"), Some("Too many registered contacts"));
+    assert_eq!(header(&full, "Retry-After"), Some("7"));
+    let star = refused("Contact: *\r\nExpires: 60\r\n");
+    assert!(
+        star.starts_with("SIP/2.0 400 Bad Request\r\n") && header(&star, "Retry-After").is_none(),
+        "{star}"
+    );
+    let path = refused("Contact: <sip:bob@192.0.2.3>\r\nPath: <sip:edge.example.org;lr>\r\nX-Flags: p2\r\n");
+    assert!(path.starts_with("SIP/2.0 420 Bad Extension\r\n"), "{path}");
+    assert_eq!(header(&path, "Unsupported"), Some("path"));
+    assert_eq!(header(&path, "Path"), Some("<sip:edge.example.org;lr>"));
+}
+
+#[test]
+fn a_register_that_was_relayed_is_saved_from_its_reply_for_as_long_as_that_says() {
+    const EDGE: &str = r#"
+route {
+    if (!is_method("REGISTER")) { send_reply(405, "Method Not Allowed"); exit; }
+    if ($hdr(X-List) != NULL) { save("location"); exit; }
+    $avp(left) = "sip:edge@127.0.0.1:5999";
+    remove_hf("Contact");
+    append_hf("Contact: <$avp(left)>\r\n");
+    t_on_reply("registered");
+    $du = "sip:" + $hdr(X-Registrar);
+    t_relay();
+}
+onreply_route[registered] {
+    if ($rs == 200) save("location");
+}
+"#;
+    let params = "modparam(\"tm\", \"onreply_avp_mode\", 1)\nmodparam(\"registrar\", \"mcontact_avp\", \"$avp(left)\")\n";
+    let house = Setup::new(&[EDGE]).params(params).start();
+    let mut bob = Ua::new("bob", house.addr);
+    let mut registrar = Ua::new("registrar", house.addr);
+    let call = Call::new("bob", "bob");
+    let more =
+        format!("Contact: <sip:bob@192.0.2.1>;expires=3600\r\nX-Registrar: {}\r\n", registrar.peer.addr());
+    let text = bob.request("REGISTER", "sip:127.0.0.1", &call, &more);
+    bob.send(text);
+    let asked = registrar.expect("REGISTER");
+    let granted = "Contact: <sip:else@192.0.2.7>;expires=9, <sip:edge@127.0.0.1:5999>;expires=300\r\n";
+    registrar.send(switchroom_testkit::peer::response(&asked, "200 OK", "t1", granted));
+    let done = bob.expect_reply(200, &call);
+    assert!(done.contains("sip:edge@127.0.0.1:5999"), "{done}");
+    // One answer: that of the registrar. Then our list, with the time it gave.
+    let more = bob.peer.wait_for(std::time::Duration::from_millis(300), |m| m.starts_with("SIP/2.0"));
+    assert!(more.is_none(), "{more:?}");
+    let list = bob.register(&mut Call::new("bob", "bob"), "X-List: 1\r\n");
+    let contact = header(&list, "Contact").unwrap();
+    assert!(
+        contact.starts_with("<sip:bob@192.0.2.1>;expires=300") || contact.contains("expires=299"),
+        "{list}"
+    );
 }

@@ -153,6 +153,59 @@ fn a_strict_router_behind_us_gets_its_own_uri_as_the_request_uri() {
     alice.expect_reply(200, &call);
 }
 
+/// Phones with an outbound proxy send every first request with a Route to it; only a Route to elsewhere is one that a
+/// script should refuse.
+#[test]
+fn a_first_request_with_a_route_to_us_alone_is_no_preloaded_route() {
+    let call = r#"
+route[call] {
+    if (loose_route()) { send_reply(403, "Preload Route denied"); exit; }
+    if (!lookup("location")) { send_reply(404, "Not Found"); exit; }
+    route(relay);
+}
+"#;
+    let house = noisy(&[PROXY, OPEN_REGISTER, call]);
+    let mut alice = Ua::new("alice", house.addr);
+    let mut bob = Ua::new("bob", house.addr);
+    bob.register_here("");
+    let own = format!("Route: <sip:{};lr>\r\n", house.addr);
+    let (call, invite) = alice.invite("bob", &own);
+    let asked = bob.expect("INVITE");
+    assert_eq!(header(&asked, "Route"), None, "{asked}");
+    bob.reply(&asked, "486 Busy Here");
+    let busy = alice.expect_reply(486, &call);
+    alice.ack_failure(&invite, &busy);
+    let (call, invite) = alice.invite("bob", &format!("{own}Route: <sip:192.0.2.7;lr>\r\n"));
+    let refused = alice.expect_reply(403, &call);
+    alice.ack_failure(&invite, &refused);
+}
+
+/// RFC 3261 §8.3: where else to look stands in Contact, taken from the Request-URI as changed and the branches.
+#[test]
+fn a_redirect_names_the_destinations_of_the_request() {
+    let routes = r#"
+route {
+    if ($rU == "plain") { sl_send_reply(302, "Moved Temporarily"); exit; }
+    $ru = "sip:main@example.org";
+    append_branch("sip:second@example.org", "0.5");
+    if ($rU == "main" && $hdr(X-State)) { t_newtran(); t_reply(300, "Multiple Choices"); exit; }
+    sl_send_reply(302, "Moved Temporarily");
+}
+"#;
+    let house = noisy(&[routes]);
+    let mut alice = Ua::new("alice", house.addr);
+    let call = options(&mut alice, "plain");
+    assert_eq!(header(&alice.expect_reply(302, &call), "Contact"), None);
+    let call = options(&mut alice, "other");
+    let both = "<sip:main@example.org>, <sip:second@example.org>;q=0.5";
+    assert_eq!(header(&alice.expect_reply(302, &call), "Contact"), Some(both));
+    let mut call = Call::new("alice", "alice");
+    call.to = "sip:other@127.0.0.1".into();
+    let text = alice.request("OPTIONS", &call.to, &call, "X-State: 1\r\n");
+    alice.send(text);
+    assert_eq!(header(&alice.expect_reply(300, &call), "Contact"), Some(both));
+}
+
 #[test]
 fn via_handling_and_aliases_are_the_scripts() {
     let routes = r#"

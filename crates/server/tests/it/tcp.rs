@@ -162,3 +162,53 @@ fn a_stream_that_is_no_sip_is_closed_and_the_server_stays() {
     }
     Ua::tcp("bob", house.addr).register_here("");
 }
+
+#[test]
+fn with_the_persistent_flag_a_connection_outlives_its_silence_as_long_as_the_binding() {
+    const REGISTER: &str = r#"
+route {
+    if ($hdr(X-Keep) != NULL) setflag("KEEP");
+    save("location");
+}
+"#;
+    let params = "tcp_connection_lifetime=1\nmodparam(\"registrar\", \"tcp_persistent_flag\", \"KEEP\")\n";
+    let house = Setup::new(&[REGISTER]).params(params).start();
+    let (mut kept, mut left) = (Ua::tcp("kept", house.addr), Ua::tcp("left", house.addr));
+    let contact = |ua: &Ua| format!("Contact: <{}>;expires=60\r\n", ua.contact());
+    let lines = contact(&kept) + "X-Keep: 1\r\n";
+    assert!(kept.register(&mut Call::new("kept", "kept"), &lines).starts_with("SIP/2.0 200"));
+    let lines = contact(&left);
+    assert!(left.register(&mut Call::new("left", "left"), &lines).starts_with("SIP/2.0 200"));
+    let closed = || house.mi_json(&["statistics:get", "tcp_idle_closed"]).to_string();
+    let until = Instant::now() + Duration::from_secs(8);
+    while !closed().contains(":1") {
+        assert!(Instant::now() < until, "{}", closed());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(closed().contains(":1"), "{}", closed());
+    assert!(kept.register(&mut Call::new("kept", "kept"), "").starts_with("SIP/2.0 200"));
+}
+
+#[test]
+fn connections_are_listed_closed_by_command_and_their_end_is_an_event() {
+    let routes = r#"
+event_route[E_CORE_TCP_DISCONNECT] {
+    xlog("L_NOTICE", "gone: $param(proto) $param(src_ip):$param(src_port) to $param(dst_ip)\n");
+}
+"#;
+    let house =
+        Setup::new(&[PROXY, OPEN_REGISTER, OPEN_CALL, routes]).params("log_level=3\nxlog_level=3").start();
+    let mut bob = Ua::tcp("bob", house.addr);
+    bob.register_here("");
+    let listed = house.mi_json(&["tcp:list"]);
+    let one = &listed["Connections"][0];
+    let here = bob.peer.addr().to_string();
+    assert_eq!((one["Type"].as_str(), one["Source"].as_str()), (Some("tcp"), Some(&here[..])), "{listed}");
+    assert_eq!(one["Destination"].as_str(), Some(&house.addr.to_string()[..]), "{listed}");
+    assert_eq!(house.mi_json(&["list_tcp_conns", "tls"])["Connections"].as_array().map(Vec::len), Some(0));
+    assert!(!house.mi(&["tcp:close", "192.0.2.1:5060"]).0, "there is none from there");
+    assert!(house.mi(&["tcp:close", &here]).0);
+    house.expect_log(&format!("gone: tcp {here} to 127.0.0.1"));
+    assert_eq!(house.mi_json(&["tcp:list"])["Connections"].as_array().map(Vec::len), Some(0));
+}

@@ -59,7 +59,7 @@ async fn store(call: CommandCall) -> CommandResult {
 
 async fn fetch(call: CommandCall) -> CommandResult {
     let found = backend(&call)?.fetch(bytes(&call, "attr")).await.map_err(failed)?;
-    let value = found.ok_or_else(|| CommandError::new(404, "no such key"))?;
+    let Some(value) = found else { return Ok(json!("Value not found")) };
     let key = call.text("attr").unwrap_or_default();
     Ok(json!({"key": key, "value": String::from_utf8_lossy(&value)}))
 }

@@ -23,7 +23,7 @@ pub(super) static COMMANDS: &[Command] = &[
     },
     Command {
         name: "dialplan:show_partition",
-        old_names: &["dp_show_partition"],
+        old_names: &["dp_show_partition", "dp_show_partiton"],
         args: "[partition]",
         help: "Table and number of rules of one or all partitions",
         run: |call| Box::pin(async move { show(&call) }),

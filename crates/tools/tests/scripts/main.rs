@@ -48,6 +48,9 @@ fn what_is_kept_in_a_cache_runs_out() {
     assert_eq!(house.ask(3), "-2 4 3");
     let kept = block_on(commands::run(&house.kernel, "cache:fetch", serde_json::json!(["local", "k"])));
     assert_eq!(kept.unwrap()["value"], "kept bob");
+    let absent =
+        block_on(commands::run(&house.kernel, "cache_fetch", serde_json::json!(["local", "nobody"])));
+    assert_eq!(absent.unwrap(), "Value not found");
     let removed = commands::run(&house.kernel, "cachedb_local:remove_chunk", serde_json::json!(["k*"]));
     assert_eq!(block_on(removed).unwrap()["removed"], 1);
 }

@@ -261,6 +261,12 @@ fn codes(list: &str) -> Result<Vec<u16>, String> {
 /// Begin the rounds.
 pub(super) fn start(kernel: &Arc<Kernel>) {
     let Some(pings) = kernel.find::<Pings>() else { return };
+    if pings.nated_only && kernel.state::<Location>().nat_flag == 0 {
+        tracing::warn!(
+            "nathelper: ping_nated_only is set and usrloc's nat_bflag is not, so no contact is pinged; name the branch \
+             flag that the script sets for phones behind NAT"
+        );
+    }
     for (name, socket) in [("force_socket", &pings.socket), ("natping_socket", &pings.source)] {
         if let Some(s) = socket.as_deref().filter(|s| socket_named(kernel, s).is_none()) {
             tracing::warn!(
@@ -384,6 +390,10 @@ fn post(kernel: &Arc<Kernel>, worker: &mut usize, batch: Vec<Ping>) {
 
 fn send(shard: &Rc<Shard>, tables: &[Arc<Table>], ping: Ping) {
     let pings = shard.kernel.state::<Pings>();
+    // Rows of a database may hold anything; what is no URI must not stand in a request.
+    if Uri::parse(&ping.uri).is_err() || ping.path.iter().any(|b| matches!(b, b'\r' | b'\n')) {
+        return shard.count(pings.counters.skipped, 1);
+    }
     let to = match first_path_uri(&ping.path) {
         Some(first) => first,
         None if !ping.received.is_empty() => &ping.received,
@@ -496,6 +506,9 @@ fn request(shard: &Shard, ping: &Ping, from: &[u8], socket: SocketId) -> Option<
 
 /// Takes the answers to pings, before any script sees them.
 pub(super) fn answer(shard: &Rc<Shard>, msg: &Message, _: &Received) -> Hooked {
+    if !Token::is_ours(msg.call_id()) {
+        return Hooked::Continue;
+    }
     let Some(pings) = shard.kernel.find::<Pings>() else { return Hooked::Continue };
     let mut bytes = Vec::new();
     let Some(token) = Token::read(shard.kernel.state::<Core>(), msg.call_id(), &mut bytes) else {

@@ -46,6 +46,11 @@ impl Token<'_> {
         hash
     }
 
+    /// Whether a Call-ID looks like one of a ping; cheap, for the many that do not.
+    pub fn is_ours(call_id: &[u8]) -> bool {
+        call_id.starts_with(PREFIX)
+    }
+
     /// Read a Call-ID into `bytes`; `None` when it was not made here.
     pub fn read<'b>(core: &Core, call_id: &[u8], bytes: &'b mut Vec<u8>) -> Option<Token<'b>> {
         let text = call_id.strip_prefix(PREFIX).filter(|t| t.len() <= MAX)?;
@@ -59,5 +64,45 @@ impl Token<'_> {
         let (sent, rest) = rest.split_first_chunk()?;
         let (table, aor) = rest.split_first()?;
         Some(Token { id: u64::from_be_bytes(*id), sent: u32::from_be_bytes(*sent), table: *table, aor })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use switchroom_kernel::load::Source;
+    use switchroom_rehearsal::{Rehearsal, Setup};
+
+    #[test]
+    fn a_call_id_says_whom_it_was_for_and_another_text_nothing() {
+        let setup = Setup {
+            source: Source::Text("test.cfg".into(), b"route { exit; }"[..].into()),
+            catalogue: switchroom_calls::MODULES,
+            always: &["core"],
+            stores: Vec::new(),
+            arguments: Vec::new(),
+            unix: 0,
+        };
+        let stage = Rehearsal::open(setup).unwrap();
+        let core = stage.kernel.state::<Core>();
+        let token = Token { id: u64::MAX >> 1, sent: 7, table: 2, aor: b"bob@example.org" };
+        let mut text = Vec::new();
+        let hash = token.write(core, &mut text);
+        assert!(Token::is_ours(&text) && text.iter().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(b)));
+        let mut bytes = Vec::new();
+        assert_eq!(Token::read(core, &text, &mut bytes), Some(token));
+        let mut other = Vec::new();
+        assert_ne!(Token { sent: 8, ..token }.write(core, &mut other), hash);
+        // One letter of the address or of the hash makes it somebody else's.
+        for at in [3, 10, text.len() - 2] {
+            let mut forged = text.clone();
+            forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
+            assert_eq!(Token::read(core, &forged, &mut bytes), None, "{at}");
+        }
+        for bad in [&b""[..], b"nh-", b"nh-!!!!", b"nh-AAAA", b"nh"] {
+            assert_eq!(Token::read(core, bad, &mut bytes), None);
+        }
+        let long = [&text[..], &[b'A'; 2000]].concat();
+        assert_eq!(Token::read(core, &long, &mut bytes), None);
     }
 }

@@ -35,9 +35,11 @@ pub(super) struct SaveFlags {
 pub(super) struct LookupFlags {
     pub method_filtering: bool,
     pub no_branches: bool,
+    /// The URIs of the branches are addresses of record too, and make way for their contacts.
+    pub of_branches: bool,
     pub branches_only: bool,
-    pub case_insensitive: bool,
-    pub user_agent: Option<String>,
+    /// Expression that User-Agent has to match, and whether case does not matter.
+    pub user_agent: Option<(String, bool)>,
     /// Fastest answer to pings first.
     pub by_latency: bool,
     /// Only contacts that answer pings within so many microseconds.
@@ -113,45 +115,67 @@ impl LookupFlags {
     /// Read the text; what is not understood is logged and passed over.
     pub fn parse(text: &str) -> LookupFlags {
         let mut f = LookupFlags::default();
-        for word in words(text) {
+        let (pattern, rest) = cut_pattern(text);
+        let mut ignore_case = false;
+        for word in words(&rest) {
             let (name, value) = word.split_once('=').unwrap_or((word, ""));
             match name.trim() {
-                "method-filtering" | "m" => f.method_filtering = true,
-                "no-branches" | "b" => f.no_branches = true,
-                "to-branches-only" | "r" | "branch" | "B" => f.branches_only = true,
-                "case-insensitive" | "i" => f.case_insensitive = true,
-                "ua-filtering" | "u" => f.user_agent = Some(value.trim().trim_matches('/').to_owned()),
-                // Without a cluster there is one answer to this, and there is one kind of expression.
-                "global" | "g" | "extended-regexp" | "e" => {}
-                "sort-by-latency" | "Y" => f.by_latency = true,
+                "method-filtering" => f.method_filtering = true,
+                "no-branches" => f.no_branches = true,
+                "branch" => f.of_branches = true,
+                "to-branches-only" => f.branches_only = true,
+                "case-insensitive" => ignore_case = true,
+                "sort-by-latency" => f.by_latency = true,
                 "max-ping-latency" => f.max_latency = latency(value, word),
-                other
-                    if other.len() > 1
-                        && other.starts_with('y')
-                        && value.is_empty()
-                        && digits(&other[1..]) =>
-                {
-                    f.max_latency = latency(&other[1..], word);
-                }
-                other if other.starts_with('u') && other.contains('/') => {
-                    f.user_agent = other[1..].trim_start_matches('/').split('/').next().map(str::to_owned);
-                }
-                other if other.len() > 1 && other.chars().all(|c| "mbrBigYe".contains(c)) => {
-                    f.method_filtering |= other.contains('m');
-                    f.no_branches |= other.contains('b');
-                    f.branches_only |= other.contains(['r', 'B']);
-                    f.case_insensitive |= other.contains('i');
-                    f.by_latency |= other.contains('Y');
-                }
-                other => tracing::warn!("lookup(): flag \"{other}\" is not known"),
+                // Expressions are extended ones anyway, and without a cluster all contacts are here.
+                "extended-regexp" | "global" => {}
+                letters => ignore_case |= f.letters(letters),
             }
         }
+        f.user_agent = pattern.map(|p| (p, ignore_case));
         f
+    }
+
+    /// Letters of older releases; whether `i` is among them.
+    fn letters(&mut self, word: &str) -> bool {
+        let mut ignore_case = false;
+        let mut rest = word;
+        while let Some(letter) = rest.chars().next() {
+            rest = &rest[letter.len_utf8()..];
+            match letter {
+                'm' => self.method_filtering = true,
+                'b' => self.no_branches = true,
+                'r' => self.of_branches = true,
+                'B' => self.branches_only = true,
+                'i' => ignore_case = true,
+                'Y' => self.by_latency = true,
+                'y' => {
+                    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+                    self.max_latency = latency(&rest[..end], word);
+                    rest = &rest[end..];
+                }
+                'g' | 'e' => {}
+                _ => {
+                    tracing::warn!("lookup(): flag \"{word}\" is not known");
+                    break;
+                }
+            }
+        }
+        ignore_case
     }
 }
 
-fn digits(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+/// Take `u/expression/` or `ua-filtering=/expression/` out of a text of flags.
+fn cut_pattern(text: &str) -> (Option<String>, String) {
+    for opening in ["ua-filtering=/", "u/"] {
+        if let Some(at) = text.find(opening) {
+            let from = at + opening.len();
+            let to = text[from..].find('/').map_or(text.len(), |end| from + end);
+            let rest = [&text[..at], text.get(to + 1..).unwrap_or_default()].concat();
+            return (Some(text[from..to].to_owned()), rest);
+        }
+    }
+    (None, text.to_owned())
 }
 
 fn latency(value: &str, word: &str) -> Option<u32> {
@@ -185,5 +209,12 @@ mod tests {
             let f = LookupFlags::parse(text);
             assert!(f.by_latency && f.max_latency == Some(500), "{text}");
         }
+        for text in ["mu/^Acme (A|B),1/i", "method-filtering,ua-filtering=/^Acme (A|B),1/,case-insensitive"] {
+            let f = LookupFlags::parse(text);
+            assert!(f.method_filtering && !f.no_branches);
+            assert_eq!(f.user_agent, Some(("^Acme (A|B),1".to_owned(), true)));
+        }
+        assert!(LookupFlags::parse("r").of_branches && !LookupFlags::parse("r").branches_only);
+        assert!(LookupFlags::parse("branch").of_branches && LookupFlags::parse("B").branches_only);
     }
 }

@@ -1,5 +1,6 @@
 //! The registrar (RFC 3261 §10.3, RFC 3327): REGISTER into the location, and the location into destinations.
 
+mod answer;
 pub mod api;
 mod flags;
 mod gruu;
@@ -16,6 +17,7 @@ use switchroom_calls::core::state::Core;
 use switchroom_kernel::Kernel;
 use switchroom_kernel::context::Ctx;
 use switchroom_kernel::module::{EventDecl, Function, Module, Param, Statistic};
+use switchroom_kernel::names::FlagKind;
 use switchroom_kernel::open::Opening;
 use switchroom_kernel::stats::StatId;
 use switchroom_script::vm::VarAccess;
@@ -48,7 +50,10 @@ pub static MODULE: Module = Module {
         Param::unset("received_avp", "AVP that holds the source address of phones behind NAT"),
         Param::int("retry_after", "0", "Seconds in Retry-After when a binding is refused; 0 for none"),
         Param::unset("sock_hdr_name", "Header that names the receiving socket"),
-        Param::unset("mcontact_avp", "AVP that holds the Contact to save in a reply route"),
+        Param::unset(
+            "mcontact_avp",
+            "AVP that holds the Contact that a relayed REGISTER left with, for save() in a reply route",
+        ),
         Param::unset("attr_avp", "AVP that holds the free attribute of a contact"),
         Param::unset(
             "gruu_secret",
@@ -192,6 +197,10 @@ pub(crate) struct Registrar {
     received_param: String,
     received_avp: Option<VarAccess>,
     attr_avp: Option<VarAccess>,
+    /// AVP with the Contact that a relayed REGISTER left with.
+    mcontact_avp: Option<VarAccess>,
+    /// Bit of `tcp_persistent_flag`, 0 without one.
+    tcp_flag: u32,
     retry_after: i64,
     sock_hdr_name: Option<String>,
     max_contacts: usize,
@@ -206,6 +215,8 @@ pub(crate) struct Registrar {
     push: Option<pn::Push>,
     /// `None` with `disable_gruu`.
     gruu: Option<Gruu>,
+    /// What `lookup()` filtered by.
+    expressions: lookup::Expressions,
 }
 
 fn live(kernel: &Arc<Kernel>) {
@@ -233,6 +244,11 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
         received_param: o.text("received_param"),
         received_avp: o.variable("received_avp")?,
         attr_avp: o.variable("attr_avp")?,
+        mcontact_avp: o.variable("mcontact_avp")?,
+        tcp_flag: match o.str("tcp_persistent_flag").filter(|f| !f.is_empty()) {
+            Some(name) => 1 << o.kernel.registry.names.flag(FlagKind::Message, &name)?,
+            None => 0,
+        },
         retry_after: o.int("retry_after"),
         sock_hdr_name: o.str("sock_hdr_name").filter(|n| !n.is_empty()),
         max_contacts: o.int("max_contacts").max(0) as usize,
@@ -246,6 +262,7 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
         rejected: o.stat("rejected_regs")?,
         push: pn::Push::open(o)?,
         gruu: gruu(o)?,
+        expressions: Default::default(),
     };
     let counters = wake::Counters {
         asked: o.stat("pn_asked")?,

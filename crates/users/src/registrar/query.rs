@@ -3,11 +3,14 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use smallvec::SmallVec;
 use switchroom_calls::core::send::parse_ip;
 use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, TRUE, wait};
 use switchroom_kernel::ports::store::StoreError;
 use switchroom_wire::sip::Uri;
 
+use super::lookup::push_attr;
 use super::{Registrar, aor};
 use crate::usrloc::contact::{Contact, Field};
 use crate::usrloc::table::{Contacts, Table};
@@ -49,10 +52,31 @@ fn truth(yes: bool) -> Flow {
     if yes { TRUE } else { FALSE }
 }
 
+/// `is_registered(table[, aor])`: the attributes of the contacts come into `attr_avp`.
 pub(super) fn is_registered(c: &mut Call<'_>) -> Flow {
     let Some(key) = key(c.ctx, c.args.str(1).map(|b| &b[..])) else { return FALSE };
     let name = c.text(0);
-    any(c.ctx, &name, &key, |_| true)
+    let now = c.ctx.shard.kernel.unix();
+    let Some(table) = table(c.ctx, &name) else { return FALSE };
+    let select = move |list: &[Contact]| -> SmallVec<[Bytes; 2]> {
+        list.iter().filter(|c| c.is_live(now)).map(|c| Bytes::copy_from_slice(c.text(Field::Attr))).collect()
+    };
+    shared::read(c.ctx, &table, &key, select, |ctx, attrs| {
+        let attrs = match attrs {
+            Ok(attrs) => attrs,
+            Err(e) => {
+                tracing::error!("registrations could not be read: {e}");
+                return FALSE;
+            }
+        };
+        let shard = ctx.shard.clone();
+        if let Some(var) = &shard.kernel.state::<Registrar>().attr_avp {
+            for attr in attrs.iter().rev().filter(|a| !a.is_empty()) {
+                push_attr(ctx, var, attr);
+            }
+        }
+        truth(!attrs.is_empty())
+    })
 }
 
 /// `is_contact_registered(table[, aor[, contact[, callid]]])`

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use switchroom_calls::signaling;
+use switchroom_calls::tm::api as tm;
 use switchroom_kernel::Kernel;
 use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, TRUE, wait};
 use switchroom_kernel::ports::net::SocketId;
@@ -13,23 +13,14 @@ use switchroom_script::Value;
 use switchroom_script::vm::VarAccess;
 use switchroom_wire::sip::{HeaderId, Message, NameAddr, Uri, scan, uri_eq};
 
+use super::answer::{Refusal, Shown, accept, print_contacts, refuse};
 use super::flags::{PathMode, SaveFlags};
-use super::gruu::Gruu;
 use super::pn::{self, Kind, NotSupported, Push};
 use super::{Registrar, aor};
 use crate::usrloc::api::Changed;
 use crate::usrloc::contact::{Contact, Field, PUSH, Texts};
-use crate::usrloc::table::{Contacts, Table};
+use crate::usrloc::table::{Contacts, Table, order};
 use crate::usrloc::{Location, api, shared};
-
-/// Why a REGISTER is refused: code, reason, further headers.
-struct Refusal(u16, &'static str, String);
-
-impl Refusal {
-    fn new(code: u16, reason: &'static str) -> Refusal {
-        Refusal(code, reason, String::new())
-    }
-}
 
 /// One Contact of the REGISTER.
 struct Wanted {
@@ -64,7 +55,9 @@ struct Common {
 
 /// `save("location"[, flags[, aor[, owner]]])`
 pub(super) fn save(c: &mut Call<'_>) -> Flow {
-    let flags = SaveFlags::parse(&c.text(1));
+    let mut flags = SaveFlags::parse(&c.text(1));
+    // In a reply route the REGISTER has its answer: the reply that is on its way.
+    flags.no_reply |= !c.ctx.msg.is_request();
     let table = c.text(0);
     let own_aor = c.str(2).cloned();
     let ctx = &mut *c.ctx;
@@ -130,7 +123,7 @@ fn saved(
 
 fn broken(ctx: &mut Ctx, flags: &SaveFlags, error: &StoreError) -> Flow {
     tracing::error!("a registration could not be read or written: {error}");
-    refuse(ctx, flags, &Refusal::new(500, "Server Internal Error"));
+    refuse(ctx, flags, &Refusal::new(500, "The database did not take it"));
     FALSE
 }
 
@@ -176,7 +169,7 @@ impl Job {
         let kernel = &shard.kernel;
         let registrar = kernel.state::<Registrar>();
         let location = kernel.state::<Location>();
-        let msg = ctx.request().cloned().ok_or_else(|| Refusal::new(500, "No Request"))?;
+        let msg = ctx.request().cloned().ok_or_else(|| Refusal::new(500, "There is no request"))?;
         let key = match own_aor {
             Some(uri) => aor(ctx, &uri),
             None => match msg.to() {
@@ -186,14 +179,19 @@ impl Job {
         };
         let key = key.map_err(|e| {
             tracing::info!("REGISTER refused: {e}");
-            Refusal::new(400, "Bad Request - Address Of Record")
+            Refusal::new(400, "The address of record cannot be read")
         })?;
         let upstream = if registrar.push.is_some() { pn::announced(&msg) } else { Vec::new() };
-        let request = read_contacts(&msg, registrar, flags, &upstream)?;
+        let mut request = read_contacts(&msg, registrar, flags, &upstream)?;
+        if let Request::Update(list) = &mut request {
+            take_granted(ctx, registrar, list);
+            keep_connection(ctx, registrar, list);
+        }
         let common = read_common(ctx, &msg, flags)?;
+        let came_in = tm::request_received(ctx).socket;
         let socket = match flags.socket_header {
-            true => super::query::socket_from_header(ctx).unwrap_or(ctx.received.socket),
-            false => ctx.received.socket,
+            true => super::query::socket_from_header(ctx).unwrap_or(came_in),
+            false => came_in,
         };
         Ok(Job {
             key,
@@ -282,6 +280,7 @@ impl Job {
                 }
             }
         }
+        order(contacts, location.newest_first);
         saved.list = match (self.only_request_contacts, &self.request) {
             (true, Request::Update(list)) => {
                 let mine = contacts.iter().filter(|c| list.iter().any(|w| w.uri[..] == *c.uri()));
@@ -381,6 +380,8 @@ fn fill(c: &mut Contact, wanted: &Wanted, common: &Common, now: u64, expires: u6
     c.cseq = common.cseq;
     c.methods = common.methods;
     c.q = wanted.q;
+    // Whoever registers is there, whatever became of pings.
+    c.unanswered = 0;
     c.flags = match wanted.push {
         Kind::Device(_) => c.flags | PUSH,
         _ => c.flags & !PUSH,
@@ -402,19 +403,19 @@ fn read_contacts(
     let mut list = Vec::new();
     let mut star = false;
     for contact in msg.contacts() {
-        let Ok(n) = contact else { return Err(Refusal::new(400, "Bad Request - Malformed Contact")) };
+        let Ok(n) = contact else { return Err(Refusal::new(400, "A Contact cannot be read")) };
         if n.is_star() {
             star = true;
             continue;
         }
         list.push(read_contact(msg, &n, default, r, flags, upstream)?);
         if list.len() > 64 {
-            return Err(Refusal::new(400, "Bad Request - Too Many Contacts"));
+            return Err(Refusal::new(400, "Too many Contacts"));
         }
     }
     match (star, list.is_empty()) {
         (true, true) if default == 0 && msg.header(HeaderId::Expires).is_some() => Ok(Request::RemoveAll),
-        (true, _) => Err(Refusal::new(400, "Bad Request - Contact * Needs Expires 0 And No Other Contact")),
+        (true, _) => Err(Refusal::new(400, "Contact * needs Expires 0 and no other Contact")),
         (false, true) => Ok(Request::Fetch),
         (false, false) => Ok(Request::Update(list)),
     }
@@ -429,10 +430,10 @@ fn read_contact(
     upstream: &[String],
 ) -> Result<Wanted, Refusal> {
     if n.uri.len() > r.max_contact_len {
-        return Err(Refusal::new(400, "Bad Request - Contact Too Long"));
+        return Err(Refusal::new(400, "A Contact URI is too long"));
     }
     if Uri::parse(n.uri).is_err() {
-        return Err(Refusal::new(400, "Bad Request - Malformed Contact URI"));
+        return Err(Refusal::new(400, "A Contact URI cannot be read"));
     }
     let expires = match n.param("expires") {
         Some(_) => n.expires().map_or(r.default_expires, u64::from),
@@ -454,7 +455,7 @@ fn read_contact(
     let push = match &r.push {
         Some(p) => p
             .kind(n.uri, upstream)
-            .map_err(|NotSupported| Refusal::new(555, "Push Notification Service Not Supported"))?,
+            .map_err(|NotSupported| Refusal::new(555, "The push service is not known here"))?,
         None => Kind::Plain,
     };
     Ok(Wanted {
@@ -472,7 +473,7 @@ fn read_contact(
 fn read_common(ctx: &mut Ctx, msg: &Message, flags: &SaveFlags) -> Result<Common, Refusal> {
     let shard = ctx.shard.clone();
     let r = shard.kernel.state::<Registrar>();
-    let cseq = msg.cseq().map_err(|_| Refusal::new(400, "Bad Request - Malformed CSeq"))?;
+    let cseq = msg.cseq().map_err(|_| Refusal::new(400, "CSeq cannot be read"))?;
     let value = |id| msg.header(id).map(|h| msg.slice(h.value)).unwrap_or_default();
     let path = read_path(msg, flags)?;
     let mut received = text_of(ctx, r.received_avp.as_ref());
@@ -503,7 +504,11 @@ fn read_path(msg: &Message, flags: &SaveFlags) -> Result<Bytes, Refusal> {
         return Ok(Bytes::new());
     }
     if flags.path == PathMode::Strict && !supports(msg, b"path") {
-        return Err(Refusal(420, "Extension Required", "Unsupported: path\r\n".into()));
+        let mut headers = b"Unsupported: path\r\n".to_vec();
+        for h in msg.headers_of(HeaderId::Path) {
+            headers.extend_from_slice(h.line);
+        }
+        return Err(Refusal(420, "Path without support for it", headers));
     }
     let mut out = Vec::new();
     for h in msg.headers_of(HeaderId::Path) {
@@ -525,7 +530,7 @@ fn gruu_address(uri: &[u8]) -> Vec<u8> {
 }
 
 /// Whether Supported lists this option.
-fn supports(msg: &Message, option: &[u8]) -> bool {
+pub(super) fn supports(msg: &Message, option: &[u8]) -> bool {
     let mut options = msg.headers_of(HeaderId::Supported).flat_map(|h| scan::commas(h.value));
     options.any(|o| o.eq_ignore_ascii_case(option))
 }
@@ -573,87 +578,39 @@ pub(super) fn method_bit(name: &[u8]) -> u32 {
     known.map_or(1 << 31, |bit| 1 << bit)
 }
 
-// Answering -----------------------------------------------------------------------------------------------------------
-
-/// What else a Contact line of an answer shows.
-struct Shown<'a> {
-    /// Name of the parameter with the address the phone was seen at.
-    received_param: &'a str,
-    /// `user@domain`.
-    aor: &'a [u8],
-    /// Set when the phone understands GRUUs.
-    gruu: Option<&'a Gruu>,
-}
-
-/// `Contact: <uri>;q=0.5;expires=60;received="sip:..."`, all bindings in one line; empty without any.
-fn print_contacts(contacts: &[Contact], now: u64, shown: &Shown<'_>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(contacts.len() * 128);
-    for c in contacts.iter().filter(|c| c.is_live(now)) {
-        out.extend_from_slice(if out.is_empty() { b"Contact: <" } else { b", <" });
-        out.extend_from_slice(c.uri());
-        out.push(b'>');
-        if c.q > 0 {
-            out.extend_from_slice(b";q=");
-            out.extend_from_slice(switchroom_calls::core::branches::print_q(i32::from(c.q)).as_bytes());
-        }
-        out.extend_from_slice(b";expires=");
-        let left = if c.expires == 0 { 0 } else { c.expires - now };
-        out.extend_from_slice(itoa::Buffer::new().format(left).as_bytes());
-        let received = c.text(Field::Received);
-        if !received.is_empty() {
-            out.push(b';');
-            out.extend_from_slice(shown.received_param.as_bytes());
-            out.extend_from_slice(b"=\"");
-            out.extend_from_slice(received);
-            out.push(b'"');
-        }
-        let instance = c.text(Field::Instance);
-        if !instance.is_empty() {
-            out.extend_from_slice(b";+sip.instance=");
-            if instance.first() == Some(&b'"') {
-                out.extend_from_slice(instance);
-            } else {
-                out.push(b'"');
-                out.extend_from_slice(instance);
-                out.push(b'"');
-            }
-            if let Some(gruu) = shown.gruu {
-                gruu.print(shown.aor, c, &mut out);
-            }
-        }
-    }
-    if !out.is_empty() {
-        out.extend_from_slice(b"\r\n");
-    }
-    out
-}
-
-fn accept(ctx: &mut Ctx, flags: &SaveFlags, contacts: &[u8]) {
-    let shard = ctx.shard.clone();
-    shard.count(shard.kernel.state::<Registrar>().accepted, 1);
-    if flags.no_reply {
+/// In a reply route the registrar behind us has the last word: a contact holds as long as the reply says. `mcontact_avp`
+/// names the Contact that left here when the script changed it.
+fn take_granted(ctx: &mut Ctx, registrar: &Registrar, list: &mut [Wanted]) {
+    if ctx.msg.is_request() {
         return;
     }
-    let mut headers = contacts.to_vec();
-    if let Some(request) = ctx.request()
-        && matches!(flags.path, PathMode::Lazy | PathMode::Strict)
-        && supports(request, b"path")
+    let reply = ctx.msg.clone();
+    let left_as = text_of(ctx, registrar.mcontact_avp.as_ref());
+    for wanted in list.iter_mut() {
+        let name: &[u8] = if left_as.is_empty() { &wanted.uri } else { &left_as };
+        let own = Uri::parse(name).ok();
+        let granted = reply.contacts().flatten().find(|c| {
+            c.uri == name
+                || own.as_ref().is_some_and(|own| Uri::parse(c.uri).is_ok_and(|other| uri_eq(own, &other)))
+        });
+        if let Some(contact) = granted
+            && let Some(expires) = contact.expires().or_else(|| reply.expires())
+        {
+            wanted.expires = u64::from(expires);
+        }
+    }
+}
+
+/// With `tcp_persistent_flag` the connection a phone registered over stays as long as its binding.
+fn keep_connection(ctx: &Ctx, registrar: &Registrar, list: &[Wanted]) {
+    /// For the refresh that comes in the last moment.
+    const SPARE: u64 = 10;
+    if ctx.flags & registrar.tcp_flag == 0 {
+        return;
+    }
+    if let (Some(conn), Some(longest)) =
+        (tm::request_received(ctx).conn, list.iter().map(|w| w.expires).max())
     {
-        for h in request.headers_of(HeaderId::Path) {
-            headers.extend_from_slice(h.line);
-        }
+        ctx.shard.net.keep(conn, std::time::Duration::from_secs(longest.min(30 * 86_400) + SPARE));
     }
-    signaling::reply(ctx, 200, b"OK", &headers, None);
-}
-
-fn refuse(ctx: &mut Ctx, flags: &SaveFlags, refusal: &Refusal) {
-    if flags.no_reply {
-        return;
-    }
-    let mut headers = refusal.2.clone();
-    let retry_after = ctx.shard.kernel.state::<Registrar>().retry_after;
-    if retry_after > 0 && refusal.0 >= 500 {
-        headers.push_str(&format!("Retry-After: {retry_after}\r\n"));
-    }
-    signaling::reply(ctx, refusal.0, refusal.1.as_bytes(), headers.as_bytes(), None);
 }

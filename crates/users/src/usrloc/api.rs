@@ -26,7 +26,19 @@ pub fn table(location: &Location, name: &str) -> Arc<Table> {
     }
     let t = Arc::new(Table::new(name, location.hash_bits));
     tables.push(t.clone());
+    count(location, &t);
     t
+}
+
+/// The statistics of one table: `location-users`, `location-contacts`, `location-expires`.
+fn count(location: &Location, table: &Arc<Table>) {
+    let put = |what: &str, help, read: fn(&Table) -> i64| {
+        let table = table.clone();
+        location.stats.computed("usrloc", &format!("{}-{what}", table.name), help, move || read(&table));
+    };
+    put("users", "Addresses of record in the table", |t| t.len() as i64);
+    put("contacts", "Contacts in the table", |t| t.contacts() as i64);
+    put("expires", "Contacts of the table that expired", |t| t.expired.load(Ordering::Relaxed) as i64);
 }
 
 /// The table of that name, when there is one.
@@ -94,7 +106,7 @@ pub(super) fn changing<T>(
     let old = if heard { contacts.clone() } else { Contacts::new() };
     let value = work(contacts);
     if contacts.len() > 1 {
-        order(contacts, !location.newest_first);
+        order(contacts, location.newest_first);
     }
     let at_once = matches!(location.write, WriteMode::Through | WriteMode::Only);
     let mut queries = Vec::new();
@@ -177,7 +189,8 @@ pub async fn load(kernel: &Arc<Kernel>, name: &str) -> Result<usize, StoreError>
         }
         table.change(&aor, |r| {
             r.contacts.push(contact);
-            order(&mut r.contacts, !location.newest_first);
+            r.contacts.sort_by_key(|c| c.modified);
+            order(&mut r.contacts, location.newest_first);
         });
     }
     super::sleepers::index(location, &table);
@@ -223,6 +236,7 @@ pub fn sweep(kernel: &Arc<Kernel>) {
             gone.extend(with_end.map(|(i, c)| (aor.to_vec(), c, last && i + 1 == count)));
             !(last && record.keys.is_empty())
         });
+        table.expired.fetch_add(gone.len() as u64, Ordering::Relaxed);
         for (aor, contact, last) in gone {
             if location.write != WriteMode::None {
                 location.deleted.lock().push((table.name.clone(), contact.id));

@@ -26,6 +26,7 @@ use switchroom_kernel::module::{Module, Param, TableUse};
 use switchroom_kernel::names::FlagKind;
 use switchroom_kernel::open::Opening;
 use switchroom_kernel::ports::store::Store;
+use switchroom_kernel::stats::Stats;
 
 use table::Table;
 
@@ -61,7 +62,7 @@ pub static MODULE: Module = Module {
             "Old form of the preset: 0 no-db, 1 write-through, 2 write-back, 3 sql-only",
         ),
         Param::int("use_domain", "1", "Addresses of record have a domain"),
-        Param::int("desc_time_order", "0", "Newest contact first among equals"),
+        Param::int("desc_time_order", "0", "Contacts by their last change, newest first, instead of by q"),
         Param::str("user_agent_column", "user_agent", "Column"),
         Param::str("received_column", "received", "Column"),
         Param::str("path_column", "path", "Column"),
@@ -88,6 +89,12 @@ pub static MODULE: Module = Module {
             "0",
             "Pings whose time differs by so many microseconds from the last raise E_UL_LATENCY_UPDATE",
         ),
+    ],
+    old_params: &[
+        ("location_cluster", ""),
+        ("ha_cluster", ""),
+        ("ha_shtag", ""),
+        ("skip_replicated_db_ops", ""),
     ],
     functions: functions::FUNCTIONS,
     events: events::EVENTS,
@@ -117,7 +124,7 @@ pub struct Location {
     tables: RwLock<Vec<Arc<Table>>>,
     /// Addresses of record have a domain.
     pub use_domain: bool,
-    /// Newest contact first among equals of q.
+    /// Contacts in the order of their last change instead of by q.
     pub newest_first: bool,
     /// 0: contacts match by URI, 1: by URI and Call-ID.
     pub matching_mode: i64,
@@ -136,6 +143,7 @@ pub struct Location {
     deleted: parking_lot::Mutex<Vec<(String, u64)>>,
     load: bool,
     events: events::Ids,
+    stats: Arc<Stats>,
     /// Contacts that are woken by push.
     pub sleepers: sleepers::Sleepers,
     /// Bindings of push contacts are refreshed in time (`contact_refresh_timer`).
@@ -169,7 +177,7 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
     let location = Location {
         tables: RwLock::default(),
         use_domain: o.on("use_domain"),
-        newest_first: true,
+        newest_first: o.on("desc_time_order"),
         matching_mode: o.int("matching_mode"),
         cseq_delay: o.int("cseq_delay").max(0) as u64,
         write,
@@ -183,6 +191,7 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
         deleted: parking_lot::Mutex::default(),
         load,
         events: events::Ids::find(o.kernel),
+        stats: o.kernel.stats.clone(),
         sleepers: Default::default(),
         refresh_in_time: o.on("contact_refresh_timer"),
         latency_filter: pings::LatencyFilter {
@@ -194,6 +203,8 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
     };
     o.provide(location);
     let location = o.kernel.share::<Location>().ok_or("location was not kept")?;
+    // The table that nearly every script uses has its statistics before the first REGISTER.
+    api::table(&location, "location");
     o.kernel.stats.computed("usrloc", "registered_users", "Addresses of record with a contact", move || {
         location.tables.read().iter().map(|t| t.len() as i64).sum()
     });

@@ -11,7 +11,7 @@ use switchroom_kernel::ports::net::BoxFuture;
 use switchroom_kernel::ports::store::{Query, StoreError};
 
 use super::api::{self, Changed};
-use super::contact::{Contact, PUSH};
+use super::contact::{Contact, Field, PUSH};
 use super::events::Change;
 use super::table::{Contacts, Table, order};
 use super::{Location, store};
@@ -204,14 +204,34 @@ fn rows_of(
     let query = location.columns.of_aor(&table.name, aor, location.use_domain, kernel.unix());
     let rows = fetch(kernel, query)?;
     let (aor, newest_first): (Box<[u8]>, bool) = (aor.into(), location.newest_first);
+    let by_call = location.matching_mode == 1;
     Some(Box::pin(async move {
         // Some databases compare without case; the user part of an address of record does not.
         let same = |found: &[u8]| found == &aor[..] || same_but_domain(found, &aor);
         let rows = rows.await?.into_iter().filter(|(found, _)| same(found));
         let mut contacts: Contacts = rows.map(|(_, c)| c).collect();
-        order(&mut contacts, !newest_first);
+        drop_twins(&mut contacts, by_call);
+        order(&mut contacts, newest_first);
         Ok(contacts)
     }))
+}
+
+/// Two servers that took the same contact at the same time have made two rows of it: the newer one counts, the other ends by
+/// itself.
+fn drop_twins(contacts: &mut Contacts, by_call: bool) {
+    contacts.sort_by_key(|c| std::cmp::Reverse((c.modified, c.cseq, c.id)));
+    let mut at = 1;
+    while at < contacts.len() {
+        let (newer, rest) = contacts.split_at(at);
+        let same = |c: &Contact| {
+            c.uri() == rest[0].uri() && (!by_call || c.text(Field::CallId) == rest[0].text(Field::CallId))
+        };
+        if newer.iter().any(same) {
+            contacts.remove(at);
+        } else {
+            at += 1;
+        }
+    }
 }
 
 fn same_but_domain(a: &[u8], b: &[u8]) -> bool {
@@ -232,4 +252,39 @@ fn fetch(kernel: &Arc<Kernel>, query: Query) -> Option<Rows> {
         location.seen.fill(rows.iter_mut().map(|(_, c)| c));
         Ok(rows)
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::usrloc::contact::Texts;
+
+    #[test]
+    fn of_two_rows_of_one_contact_the_newer_counts() {
+        let make = |uri: &str, call: &str, modified| {
+            let texts = Texts { uri: uri.as_bytes(), call_id: call.as_bytes(), ..Texts::default() };
+            let mut c = Contact::new(&texts);
+            c.modified = modified;
+            c
+        };
+        let all = || -> Contacts {
+            [make("sip:a", "1", 5), make("sip:b", "1", 6), make("sip:a", "2", 7), make("sip:a", "1", 8)]
+                .into_iter()
+                .collect()
+        };
+        let left = |by_call| {
+            let mut contacts = all();
+            drop_twins(&mut contacts, by_call);
+            contacts.iter().map(|c| c.modified).collect::<Vec<_>>()
+        };
+        assert_eq!(left(false), [8, 6]);
+        assert_eq!(left(true), [8, 7, 6]);
+    }
+
+    #[test]
+    fn the_domain_of_an_address_of_record_has_no_case_and_the_user_has() {
+        assert!(same_but_domain(b"Bob@A.org", b"Bob@a.ORG"));
+        assert!(!same_but_domain(b"bob@a.org", b"Bob@a.org"));
+        assert!(same_but_domain(b"bob", b"bob") && !same_but_domain(b"bob", b"bob@a"));
+    }
 }

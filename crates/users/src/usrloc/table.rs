@@ -4,6 +4,7 @@
 //! held for one look or one change, never across a wait.
 
 use std::hash::{BuildHasher, Hash};
+use std::sync::atomic::AtomicU64;
 
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
@@ -11,7 +12,7 @@ use smallvec::SmallVec;
 
 use super::contact::Contact;
 
-/// Contacts of one address of record, best first: by q, then newest.
+/// Contacts of one address of record, best first (see [`order`]).
 pub type Contacts = SmallVec<[Contact; 1]>;
 
 /// One address of record.
@@ -27,6 +28,8 @@ pub struct Record {
 pub struct Table {
     /// Its name, also that of the SQL table.
     pub name: String,
+    /// Contacts that ended because their time was over.
+    pub expired: AtomicU64,
     hasher: RandomState,
     parts: Box<[Mutex<Part>]>,
 }
@@ -39,6 +42,7 @@ impl Table {
         let parts = 1usize << bits.clamp(4, 16);
         Table {
             name: name.to_owned(),
+            expired: AtomicU64::new(0),
             hasher: RandomState::default(),
             parts: (0..parts).map(|_| Mutex::default()).collect(),
         }
@@ -98,6 +102,12 @@ impl Table {
         self.parts.iter().map(|p| p.lock().len()).sum()
     }
 
+    /// Number of contacts.
+    pub fn contacts(&self) -> usize {
+        let of_part = |p: &Mutex<Part>| p.lock().values().map(|r| r.contacts.len()).sum::<usize>();
+        self.parts.iter().map(of_part).sum()
+    }
+
     /// Whether there is no record.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -112,12 +122,14 @@ impl Hash for AsKey<'_> {
     }
 }
 
-/// Put contacts into the order in which they are tried: by q, then by last change.
-pub fn order(contacts: &mut Contacts, oldest_first: bool) {
-    contacts.sort_by(|a, b| {
-        let time = if oldest_first { a.modified.cmp(&b.modified) } else { b.modified.cmp(&a.modified) };
-        b.q.cmp(&a.q).then(time)
-    });
+/// Put contacts into the order in which they are tried: by q and, among equals, as they came; with `newest_first` by last
+/// change alone.
+pub fn order(contacts: &mut Contacts, newest_first: bool) {
+    if newest_first {
+        contacts.sort_by_key(|c| std::cmp::Reverse((c.modified, c.id)));
+    } else {
+        contacts.sort_by_key(|c| std::cmp::Reverse(c.q));
+    }
 }
 
 #[cfg(test)]
@@ -136,15 +148,17 @@ mod tests {
     }
 
     #[test]
-    fn contacts_are_ordered_by_q_and_then_by_age() {
+    fn contacts_are_ordered_by_q_and_stay_as_they_came_among_equals() {
         let make = |q, modified| {
             let mut c = Contact::new(&Texts::default());
             (c.q, c.modified) = (q, modified);
             c
         };
-        let mut c: Contacts = [make(500, 1), make(1000, 1), make(500, 2)].into_iter().collect();
+        let mut c: Contacts = [make(500, 2), make(1000, 1), make(500, 3)].into_iter().collect();
         order(&mut c, false);
-        let seen: Vec<_> = c.iter().map(|c| (c.q, c.modified)).collect();
-        assert_eq!(seen, [(1000, 1), (500, 2), (500, 1)]);
+        let seen = |c: &Contacts| c.iter().map(|c| (c.q, c.modified)).collect::<Vec<_>>();
+        assert_eq!(seen(&c), [(1000, 1), (500, 2), (500, 3)]);
+        order(&mut c, true);
+        assert_eq!(seen(&c), [(500, 3), (500, 2), (1000, 1)]);
     }
 }

@@ -145,6 +145,11 @@ fn a_destination_that_fails_is_marked_and_the_next_one_tried() {
     let of_set = &list["PARTITIONS"][0]["SETS"][0]["Destinations"];
     let states: Vec<_> = of_set.as_array().unwrap().iter().map(|d| d["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["Probing", "Inactive", "Active"], "{list}");
+    // The only argument of before was `full`.
+    for full in [serde_json::json!(["full"]), serde_json::json!({"full": 1})] {
+        let list = run("ds_list", full);
+        assert!(list["PARTITIONS"][0]["SETS"][0]["Destinations"][0]["weight"].is_number(), "{list}");
+    }
     assert_eq!(run("ds_reload", serde_json::json!({"inherit_state": "n"})), "OK");
     assert_eq!(header(&house.one(&invite(3, "", "")), "X-Attrs"), Some("first"));
 }

@@ -1,11 +1,11 @@
-//! Events as text in datagrams: `udp:host:port` and `unix:/path`.
+//! Events in datagrams to `udp:host:port` and `unix:/path`: JSON-RPC notifications, or the plain lines of before.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use switchroom_kernel::events::{Event, EventTransport, Subscriber};
-use switchroom_kernel::module::Module;
+use switchroom_kernel::module::{Module, Param};
 use switchroom_kernel::open::Opening;
 use switchroom_kernel::ports::datagram::{DatagramAddress, Datagrams};
 use switchroom_kernel::ports::net::{Resolver, Spawn};
@@ -17,6 +17,7 @@ use crate::outbox::{self, Counters, Outbox, Way};
 pub static MODULE: Module = Module {
     name: "event_datagram",
     summary: "Events over UDP and Unix datagram sockets",
+    params: &[Param::int("plain_text", "0", "Send lines of text, as OpenSIPS 2 did, and not JSON-RPC")],
     statistics: outbox::STATISTICS,
     open,
     ..Module::EMPTY
@@ -24,7 +25,11 @@ pub static MODULE: Module = Module {
 
 fn open(o: &mut Opening<'_>) -> Result<(), String> {
     let drivers = &o.kernel.drivers;
-    let shared = Shared { datagrams: drivers.datagrams.clone(), resolver: drivers.resolver.clone() };
+    let shared = Shared {
+        datagrams: drivers.datagrams.clone(),
+        resolver: drivers.resolver.clone(),
+        plain: o.on("plain_text"),
+    };
     let (spawn, counters) = (drivers.spawn.clone(), Counters::new(o)?);
     for unix in [false, true] {
         let transport =
@@ -38,6 +43,7 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
 struct Shared {
     datagrams: Arc<dyn Datagrams>,
     resolver: Arc<dyn Resolver>,
+    plain: bool,
 }
 
 struct Transport {
@@ -87,7 +93,11 @@ impl Way for Datagram {
                 DatagramAddress::Udp(SocketAddr::new(ip, *port))
             }
         };
-        self.shared.datagrams.send(to, text(event).into()).await.map_err(|e| e.to_string())
+        let payload = match self.shared.plain {
+            true => text(event),
+            false => outbox::request(event, None, None, None).to_string().into_bytes(),
+        };
+        self.shared.datagrams.send(to, payload.into()).await.map_err(|e| e.to_string())
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use futures_util::io::{AsyncReadExt, AsyncWriteExt};
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 use switchroom_kernel::events::{Event, EventTransport, Subscriber};
 use switchroom_kernel::module::{Module, Param};
 use switchroom_kernel::open::Opening;
@@ -113,7 +113,7 @@ impl Rpc {
     async fn exchange(&mut self, event: &Event) -> Result<(), String> {
         self.serial += 1;
         let id = self.shared.reliable.then_some(self.serial);
-        let mut text = request(event, self.method.as_deref(), self.shared.event_param.as_deref(), id)
+        let mut text = outbox::request(event, self.method.as_deref(), self.shared.event_param.as_deref(), id)
             .to_string()
             .into_bytes();
         text.push(b'\n');
@@ -186,57 +186,5 @@ async fn answer(stream: &mut dyn ByteStream, id: u64) -> Result<(), String> {
             Ok(n) => got.extend_from_slice(&buffer[..n]),
             Err(e) => return Err(format!("the connection broke: {e}")),
         }
-    }
-}
-
-/// Named attributes make an object, others an array.
-fn request(event: &Event, method: Option<&str>, event_param: Option<&str>, id: Option<u64>) -> Json {
-    let name = Json::String(event.name.to_string());
-    let named = event.attrs.iter().any(|(n, _)| !n.is_empty());
-    let params = if named || (event.attrs.is_empty() && event_param.is_some()) {
-        let mut all = Map::new();
-        if let Some(param) = event_param {
-            all.insert(param.to_owned(), name);
-        }
-        for (i, (n, v)) in event.attrs.iter().enumerate() {
-            let key = if n.is_empty() { (i + 1).to_string() } else { n.to_string() };
-            all.insert(key, outbox::json(v));
-        }
-        Json::Object(all)
-    } else {
-        let first = event_param.map(|_| name).into_iter();
-        Json::Array(first.chain(event.attrs.iter().map(|(_, v)| outbox::json(v))).collect())
-    };
-    let method = method.unwrap_or(&event.name);
-    let mut all = json!({"jsonrpc": "2.0", "method": method, "params": params});
-    if let (Some(id), Some(map)) = (id, all.as_object_mut()) {
-        map.insert("id".into(), json!(id));
-    }
-    all
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use switchroom_kernel::events::EventId;
-    use switchroom_script::Value;
-
-    #[test]
-    fn names_make_an_object_and_values_alone_an_array() {
-        let mut event = Event {
-            id: EventId(0),
-            name: "E_X".into(),
-            attrs: vec![("ip".into(), Value::Str("192.0.2.1".into())), ("n".into(), Value::Int(3))],
-        };
-        assert_eq!(
-            request(&event, Some("block"), Some("event"), Some(7)),
-            json!({"jsonrpc": "2.0", "method": "block", "id": 7, "params": {"event": "E_X", "ip": "192.0.2.1", "n": 3}})
-        );
-        event.attrs = vec![("".into(), Value::Int(3)), ("".into(), Value::Int(5))];
-        assert_eq!(
-            request(&event, None, None, None),
-            json!({"jsonrpc": "2.0", "method": "E_X", "params": [3, 5]})
-        );
-        assert_eq!(request(&event, None, Some("event"), None)["params"], json!(["E_X", 3, 5]));
     }
 }

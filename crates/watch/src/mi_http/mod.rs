@@ -48,14 +48,21 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
 
 async fn answer(kernel: &Arc<Kernel>, request: HttpRequest, pretty: bool) -> HttpResponse {
     match request.method.as_str() {
-        "POST" => {}
-        "GET" | "HEAD" => return api::plain(200, help(kernel)),
-        _ => {
-            let mut refused = api::plain(405, "POST a JSON-RPC 2.0 request, or GET a list of the commands\n");
-            refused.headers.push(("Allow".into(), "GET, HEAD, POST".into()));
-            return refused;
-        }
+        "POST" => run(kernel, &request, pretty).await,
+        "GET" | "HEAD" => api::plain(200, help(kernel)),
+        _ => not_allowed(),
     }
+}
+
+/// The refusal of other methods.
+pub(crate) fn not_allowed() -> HttpResponse {
+    let mut refused = api::plain(405, "POST a JSON-RPC 2.0 request, or GET what there is\n");
+    refused.headers.push(("Allow".into(), "GET, HEAD, POST".into()));
+    refused
+}
+
+/// The answer to a JSON-RPC request or batch that was posted.
+pub(crate) async fn run(kernel: &Arc<Kernel>, request: &HttpRequest, pretty: bool) -> HttpResponse {
     // Any web page can make a browser post plain text or a form to this address, but not this type.
     let content_type = request.headers.iter().find(|(n, _)| n == "content-type").map_or("", |(_, v)| v);
     let media_type = content_type.split(';').next().unwrap_or_default().trim();

@@ -230,7 +230,7 @@ impl Edits {
     }
 
     /// Writes `received` and, where the sender asked for it or `force_rport` says so, `rport` into the topmost Via
-    /// (RFC 3261 §18.2.1, RFC 3581 §4). Nothing is added that is already right.
+    /// (RFC 3261 §18.2.1, RFC 3581 §4). Nothing is added that is already right; what an earlier call wrote is replaced.
     pub fn stamp_via(&mut self, msg: &Message, ip: IpAddr, port: u16, force_rport: bool) {
         let Ok(via) = msg.via() else { return };
         if let Some(end) = msg.offset_of(via.raw).map(|at| at + via.raw.len()) {
@@ -245,13 +245,18 @@ impl Edits {
                     let len = p.value.and_then(|v| msg.offset_of(v).map(|v_at| v_at + v.len() - at));
                     // The separator before the parameter goes with it.
                     let from = msg.raw()[..at].iter().rposition(|b| *b == b';').unwrap_or(at);
-                    self.replace(from..at + len.unwrap_or(p.name.len()), Bytes::new());
+                    let range = from..at + len.unwrap_or(p.name.len());
+                    if !self.is_removed(&range) {
+                        self.replace(range, Bytes::new());
+                    }
                 }
             }
             // An old-style comment stays behind the parameters.
             let params = via.params().raw();
             let end = scan::find_outside(params, b"(").map_or(end, |at| end - (params.len() - at));
-            self.push(end as u32, end as u32, text.into(), false);
+            let end = end as u32;
+            self.ops.retain(|op| (op.start, op.end) != (end, end) || !op.text.starts_with(b";received="));
+            self.push(end, end, text.into(), false);
         }
     }
 
