@@ -28,6 +28,9 @@ pub fn packet(shard: &Rc<Shard>, packet: Packet) {
     match Message::shared(packet.data) {
         Ok(msg) if msg.is_request() => {
             shard.count(core.stats.rcv_requests, 1);
+            if msg.method() == Method::Other {
+                shard.count(core.stats.unsupported_methods, 1);
+            }
             note(shard, &msg, &received);
             request(shard, msg, received);
         }

@@ -49,6 +49,7 @@ pub static MODULE: Module = Module {
         Statistic::counter("err_replies", "Replies that could not be handled"),
         Statistic::counter("bad_URIs_rcvd", "URIs that could not be read"),
         Statistic::counter("bad_msg_hdr", "Messages with broken headers"),
+        Statistic::counter("unsupported_methods", "Requests with a method that is not known here"),
         Statistic::counter("overload_refused", "Requests refused because more came than could be done"),
     ],
     events: &[

@@ -77,9 +77,7 @@ pub fn build_reply(
     if let Some(e) = extras {
         all.extend_from_slice(&e.headers);
     }
-    if code != 100 {
-        all.extend_from_slice(&core.server_header);
-    }
+    all.extend_from_slice(&core.server_header);
     let own_body = extras.and_then(|e| e.body.as_ref()).map(|(t, b)| (&t[..], &b[..]));
     if (300..400).contains(&code)
         && let Some(line) = branches::redirect_line(ctx)

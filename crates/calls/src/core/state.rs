@@ -33,6 +33,8 @@ pub struct Counters {
     pub bad_uris: StatId,
     /// Messages with broken headers.
     pub bad_msg_hdr: StatId,
+    /// Requests with a method that is not known here.
+    pub unsupported_methods: StatId,
     /// Requests refused because more came than could be done.
     pub overload_refused: StatId,
 }
@@ -72,6 +74,7 @@ impl Core {
             err_replies: o.stat("err_replies")?,
             bad_uris: o.stat("bad_URIs_rcvd")?,
             bad_msg_hdr: o.stat("bad_msg_hdr")?,
+            unsupported_methods: o.stat("unsupported_methods")?,
             overload_refused: o.stat("overload_refused")?,
         };
         let settings = &o.kernel.settings;

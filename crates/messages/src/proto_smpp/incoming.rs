@@ -252,8 +252,9 @@ fn arrived(gateway: &Arc<Gateway>, address: &str, incoming: Incoming, answer: An
                     house.count(|s| s.refused);
                 }
                 if let Some(answer) = answer.borrow_mut().take() {
-                    answer.give(verdict);
+                    // The line is free before the peer hears of it and tries again.
                     house.lines.over(&over, verdict != Verdict::Later);
+                    answer.give(verdict);
                 }
             };
             request(shard, made, Rc::new(move |_, code, _| done(code)));

@@ -144,6 +144,7 @@ impl Message {
     fn find_headers(&mut self) -> Result<(), Fault> {
         let buf: &[u8] = &self.buf;
         let mut fault = Ok(());
+        let line_ends = scan::LineEnds::new();
         let mut line = self.start.end() as usize;
         loop {
             let Some(&first) = buf.get(line) else {
@@ -158,7 +159,7 @@ impl Message {
                 self.body = (line + empty) as u32;
                 return fault;
             }
-            let text = header_text(&buf[line..]);
+            let text = header_text(&buf[line..], line_ends);
             let colon = scan::find_near(text, b':').unwrap_or(0);
             let name = trim_blank(&text[..colon]);
             let id = HeaderId::from_name(name);
@@ -650,10 +651,10 @@ fn empty_line(rest: &[u8]) -> Option<usize> {
 
 /// One header with its folds and line ends, off the front of `rest`.
 #[inline]
-fn header_text(rest: &[u8]) -> &[u8] {
-    let mut end = scan::find_near(rest, b'\n').map_or(rest.len(), |at| at + 1);
+fn header_text(rest: &[u8], line_ends: scan::LineEnds) -> &[u8] {
+    let mut end = line_ends.find(rest).map_or(rest.len(), |at| at + 1);
     while matches!(rest.get(end), Some(b' ' | b'\t')) {
-        end += scan::find_near(&rest[end..], b'\n').map_or(rest.len() - end, |at| at + 1);
+        end += line_ends.find(&rest[end..]).map_or(rest.len() - end, |at| at + 1);
     }
     &rest[..end]
 }

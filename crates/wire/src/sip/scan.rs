@@ -155,6 +155,33 @@ pub fn has_blank(s: &[u8]) -> bool {
     found != 0 || rest.iter().any(|b| *b <= b' ')
 }
 
+/// Finds line ends. SSE2 is part of x86-64, so there no time goes into asking what the processor can do.
+#[derive(Clone, Copy)]
+pub(crate) struct LineEnds {
+    #[cfg(target_arch = "x86_64")]
+    sse2: Option<memchr::arch::x86_64::sse2::memchr::One>,
+}
+
+impl LineEnds {
+    #[inline]
+    pub fn new() -> LineEnds {
+        LineEnds {
+            #[cfg(target_arch = "x86_64")]
+            sse2: memchr::arch::x86_64::sse2::memchr::One::new(b'\n'),
+        }
+    }
+
+    /// The first line end.
+    #[inline]
+    pub fn find(self, s: &[u8]) -> Option<usize> {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(one) = self.sse2 {
+            return one.find(s);
+        }
+        find_near(s, b'\n')
+    }
+}
+
 /// The offset just behind the quoted string that starts at `at` (which holds the opening quote).
 #[must_use]
 pub fn quoted_end(s: &[u8], at: usize) -> Option<usize> {
