@@ -190,6 +190,27 @@ fn rfc3665_3_1_a_call_through_a_proxy_that_stays_in_the_path() {
 }
 
 #[test]
+fn calls_go_on_while_the_script_is_read_again_and_again() {
+    const CALLS: u32 = 300;
+    let house = house(&[OPEN_CALL]).start();
+    let port = register_bob(&house);
+    let mut caller = vec![invite(1, "")];
+    caller.extend(is_answered(1));
+    let callee = play(&answers()).calls(CALLS).port(port).start();
+    let caller = play(&caller).calls(CALLS).args(&["-r", "100"]).port(free_port()).target(house.addr).start();
+    let file = house.dir.join("test.cfg");
+    let script = std::fs::read_to_string(&file).unwrap();
+    for n in 0..20 {
+        // Another script each time, so that none of it can be taken from the one before.
+        std::fs::write(&file, format!("{script}\nroute[unused_{n}] {{ xlog(\"{n}\\n\"); }}\n")).unwrap();
+        let (good, _, why) = house.mi(&["reload_routes"]);
+        assert!(good, "{why}");
+    }
+    caller.finish().assert_success();
+    callee.finish().assert_success();
+}
+
+#[test]
 fn rfc3665_3_6_a_redirected_call_reaches_the_new_place_in_a_dialog_of_its_own() {
     let redirect = r#"
 route[call] {
