@@ -9,6 +9,7 @@ mod compile;
 pub mod diag;
 mod fingerprint;
 pub mod format;
+pub mod glob;
 pub mod lex;
 pub mod lint;
 pub mod names;

@@ -11,8 +11,9 @@ use serde_json::{Value as Json, json};
 use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, TRUE};
 use switchroom_kernel::module::{Command, CommandCall, CommandError, CommandResult};
 use switchroom_kernel::ports::net::Proto;
-use switchroom_script::net::{Network, parse_ip};
+use switchroom_script::net::Network;
 use switchroom_script::parse::ast::BlacklistDef;
+use switchroom_wire::sip::scan::ip_literal;
 
 use super::locate::Hops;
 use super::state::Core;
@@ -255,7 +256,8 @@ impl Written {
         let Some((_, list)) = lists.find(&self.list) else {
             return Err(format!("there is no dst_blacklist `{}`", self.list));
         };
-        let ip = parse_ip(self.rule.as_bytes()).ok_or_else(|| format!("\"{}\" is no address", self.rule))?;
+        let ip =
+            ip_literal(self.rule.as_bytes()).ok_or_else(|| format!("\"{}\" is no address", self.rule))?;
         let place = self.read(now)?;
         let addr = SocketAddr::new(ip, place.port);
         Ok(list.rules.read().iter().any(|r| r.hits(place.proto, addr, &self.pattern, now)))

@@ -8,7 +8,7 @@ use switchroom_kernel::Kernel;
 use switchroom_kernel::ports::net::{BoxFuture, Proto, Resolver};
 use switchroom_wire::sip::{Scheme, Uri};
 
-use super::send::parse_ip;
+use switchroom_wire::sip::scan::ip_literal;
 
 /// One place to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub enum Located {
 /// Find the places a URI leads to. `forced` overrides the transport of the URI.
 pub fn locate(kernel: &Arc<Kernel>, uri: &Uri<'_>, forced: Option<Proto>) -> Located {
     let Some(wish) = Wish::of(uri, forced) else { return Located::Now(Hops::new()) };
-    if let Some(ip) = parse_ip(wish.host) {
+    if let Some(ip) = ip_literal(wish.host) {
         let proto = wish.proto.unwrap_or(wish.default());
         let port = uri.port.unwrap_or(proto.default_port());
         return Located::Now(SmallVec::from_iter([Hop { proto, addr: SocketAddr::new(ip, port) }]));

@@ -11,7 +11,6 @@ mod connections;
 pub(crate) mod entry;
 pub mod events;
 pub mod functions;
-pub mod glob;
 pub mod locate;
 mod message_vars;
 pub mod partition;

@@ -1,6 +1,6 @@
 //! Sending: replies to their Via (RFC 3261 §18.2.2, RFC 3581), requests to a target, and which socket to use.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -47,7 +47,7 @@ pub fn reply_address(request: &Message, peer: SocketAddr, proto: Proto, force_rp
     }
     let Ok(via) = request.via() else { return peer };
     if let Some(maddr) = via.params().value("maddr")
-        && let Some(ip) = parse_ip(maddr)
+        && let Some(ip) = scan::ip_literal(maddr)
     {
         return SocketAddr::new(ip, via.port.unwrap_or(5060));
     }
@@ -171,7 +171,7 @@ pub fn reply_by_via(ctx: &mut Ctx, token: u64) -> bool {
 fn via_target(ctx: &Ctx, via: &Via<'_>) -> Option<(SocketId, SocketAddr)> {
     let proto = std::str::from_utf8(via.transport).ok().and_then(Proto::parse)?;
     let host = via.received.or_else(|| via.params().value("maddr")).unwrap_or_else(|| via.host_bare());
-    let ip = parse_ip(host)?;
+    let ip = scan::ip_literal(host)?;
     let port = match via.rport {
         switchroom_wire::sip::Rport::Value(port) => port,
         _ => via.port.unwrap_or(proto.default_port()),
@@ -249,11 +249,6 @@ fn push_ipv4(octets: [u8; 4], out: &mut Line) {
         }
         out.extend_from_slice(itoa::Buffer::new().format(o).as_bytes());
     }
-}
-
-/// An IP literal, with or without brackets.
-pub fn parse_ip(host: &[u8]) -> Option<IpAddr> {
-    scan::ip_literal(host)
 }
 
 /// Add the Route headers that a Path value of the location asks for (RFC 3327), below those pushed already.

@@ -290,12 +290,7 @@ impl Dialogs {
         let mut inner = self.inner.borrow_mut();
         let Some(dialog) = inner.all.get_mut(&id) else { return };
         let old = std::mem::replace(&mut dialog.deadline, at);
-        if let Some(old) = old {
-            inner.by_time.remove(&(old, id));
-        }
-        if let Some(at) = at {
-            inner.by_time.insert((at, id));
-        }
+        move_in(&mut inner.by_time, id, old, at);
     }
 
     /// Set when a dialog is pinged.
@@ -303,12 +298,7 @@ impl Dialogs {
         let mut inner = self.inner.borrow_mut();
         let Some(dialog) = inner.all.get_mut(&id) else { return };
         let old = std::mem::replace(&mut dialog.next_ping, at);
-        if let Some(old) = old {
-            inner.by_ping.remove(&(old, id));
-        }
-        if let Some(at) = at {
-            inner.by_ping.insert((at, id));
-        }
+        move_in(&mut inner.by_ping, id, old, at);
     }
 
     /// When the next one ends by itself or is pinged.
@@ -444,6 +434,16 @@ pub fn start_lifetime(shard: &Shard, id: u64) {
     let seconds = part.with(id, |d| d.timeout).unwrap_or(0);
     part.schedule(id, Some(shard.now() + Duration::from_secs(seconds)));
     super::store::note(shard, id);
+}
+
+/// Move what is due at `old` to `new`.
+fn move_in(queue: &mut BTreeSet<(Instant, u64)>, id: u64, old: Option<Instant>, new: Option<Instant>) {
+    if let Some(old) = old {
+        queue.remove(&(old, id));
+    }
+    if let Some(new) = new {
+        queue.insert((new, id));
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::Dispatcher;
 use super::functions::push_attrs;
 use super::set::{Destination, State};
 use super::store::{Partition, address};
-use crate::core::send::parse_ip;
+use switchroom_wire::sip::scan::ip_literal;
 
 /// The table.
 pub(super) static COMMANDS: &[Command] = &[
@@ -132,7 +132,7 @@ async fn reload(call: CommandCall) -> CommandResult {
 fn push_script_attrs(call: &CommandCall) -> CommandResult {
     let text = |name: &str| call.text(name).unwrap_or_default();
     let part = find(call, &text("partition"))?;
-    let ip = parse_ip(text("ip").as_bytes()).ok_or_else(|| CommandError::args("`ip` is no address"))?;
+    let ip = ip_literal(text("ip").as_bytes()).ok_or_else(|| CommandError::args("`ip` is no address"))?;
     let port = call.int("port")?.and_then(|p| u16::try_from(p).ok());
     let port = port.ok_or_else(|| CommandError::args("`port` is no port"))?;
     let set = call.int("set")?.unwrap_or(0);

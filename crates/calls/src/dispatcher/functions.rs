@@ -12,10 +12,10 @@ use super::Dispatcher;
 use super::set::{Choice, Destination, Set, State, hash};
 use super::store::{Avps, Partition, address};
 use crate::core::functions::find_socket;
-use crate::core::glob::{self, Case};
-use crate::core::send::parse_ip;
 use crate::core::state::Core;
 use crate::core::uri::{Part, with_part};
+use switchroom_script::glob::{self, Case};
+use switchroom_wire::sip::scan::ip_literal;
 
 /// What a chosen destination replaces.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -305,7 +305,7 @@ pub(super) fn ds_count(c: &mut Call<'_>) -> Flow {
 
 /// `ds_is_in_list(ip, port[, set[, partition[, active_only[, pattern]]]])`
 pub(super) fn ds_is_in_list(c: &mut Call<'_>) -> Flow {
-    let Some(ip) = c.str(0).and_then(|ip| parse_ip(ip)) else { return FALSE };
+    let Some(ip) = c.str(0).and_then(|ip| ip_literal(ip)) else { return FALSE };
     let Ok(port) = u16::try_from(c.int(1).unwrap_or(0)) else { return FALSE };
     let only = c.int(2).filter(|set| *set != -1);
     let Some(part) = partition(c.ctx, &c.text(3)) else { return FALSE };
@@ -341,7 +341,7 @@ pub(super) fn ds_is_in_list(c: &mut Call<'_>) -> Flow {
 /// `ds_push_script_attrs(attrs, ip, port, set[, partition])`
 pub(super) fn ds_push_script_attrs(c: &mut Call<'_>) -> Flow {
     let attrs = c.str(0).cloned().unwrap_or_default();
-    let Some(ip) = c.str(1).and_then(|ip| parse_ip(ip)) else { return FALSE };
+    let Some(ip) = c.str(1).and_then(|ip| ip_literal(ip)) else { return FALSE };
     let Ok(port) = u16::try_from(c.int(2).unwrap_or(0)) else { return FALSE };
     let Some(part) = partition(c.ctx, &c.text(4)) else { return FALSE };
     if push_attrs(&part, c.int(3).unwrap_or(0), ip, port, &attrs) { TRUE } else { FALSE }

@@ -10,7 +10,7 @@ use switchroom_kernel::ports::store::{Query, Rows, SqlValue, Store, StoreError};
 use switchroom_wire::sip::{Scheme, Uri};
 
 use super::set::{Destination, Set, Sets, State, inherit};
-use crate::core::send::parse_ip;
+use switchroom_wire::sip::scan::ip_literal;
 
 /// One table in memory.
 pub struct Partition {
@@ -118,7 +118,7 @@ async fn read(rows: &Rows, persistent: bool, resolver: &dyn Resolver) -> Sets {
             tracing::error!("dispatcher: \"{uri}\" is no SIP URI; the row is left out");
             continue;
         };
-        let ips = match parse_ip(host.as_bytes()) {
+        let ips = match ip_literal(host.as_bytes()) {
             Some(ip) => vec![ip],
             None => resolver.addresses(&host).await.unwrap_or_default(),
         };

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use switchroom_kernel::events::Event;
 
-use crate::core::glob::{self, Case};
+use switchroom_script::glob::{self, Case};
 
 /// `key=pattern`: an attribute must match a shell pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]

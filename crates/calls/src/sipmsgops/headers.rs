@@ -9,8 +9,8 @@ use switchroom_script::Value;
 use switchroom_wire::sip::{Header, HeaderId, Message, scan};
 
 use super::truth;
-use crate::core::glob::{self, Case};
 use crate::core::send::ReplyExtras;
+use switchroom_script::glob::{self, Case};
 
 /// `append_to_reply(text)`
 pub(super) fn append_to_reply(c: &mut Call<'_>) -> Flow {

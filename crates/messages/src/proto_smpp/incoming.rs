@@ -448,19 +448,7 @@ impl Handler for Peer {
     fn request(&self, link: &LinkHandle, pdu: &Pdu<'_>) {
         match &pdu.body {
             Body::Message(message) => self.message(link, pdu.header, message),
-            Body::Data(data) => {
-                let message = ShortMessage {
-                    service_type: data.service_type,
-                    source: data.source,
-                    destination: data.destination,
-                    esm_class: data.esm_class,
-                    registered_delivery: data.registered_delivery,
-                    data_coding: data.data_coding,
-                    tlvs: data.tlvs,
-                    ..ShortMessage::default()
-                };
-                self.message(link, pdu.header, &message);
-            }
+            Body::Data(data) => self.message(link, pdu.header, &ShortMessage::from(*data)),
             Body::Alert(alert) => {
                 let text = |octets: &[u8]| Value::str(octets.to_vec());
                 let name = self.connection().map_or_else(String::new, |c| c.row.name.clone());

@@ -1,31 +1,27 @@
 //! Web servers as destinations: a message or receipt is posted as JSON, signed, and counts as delivered with a 2xx answer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
 
 use serde_json::json;
-use switchroom_kernel::ports::http::{HttpCall, HttpVersion};
-use switchroom_wire::smpp::{Status, receipt};
+use switchroom_kernel::ports::http::HttpCall;
+use switchroom_wire::smpp::receipt;
 
 use super::accounts::Account;
-use super::centre::{Centre, Outcome, Outlet, text};
+use super::centre::{Centre, Outlet, text};
 use super::message::{Message, Nature};
-
-/// Calls to one server at a time.
-const AT_ONCE: usize = 32;
+use super::web::{self, Calls};
 
 /// One web server.
 pub struct Hook {
     url: String,
     secret: String,
-    under_way: Arc<AtomicUsize>,
+    calls: Calls,
 }
 
 impl Hook {
     /// With the secret of its signature; empty for none.
     pub fn new(url: String, secret: String) -> Hook {
-        Hook { url, secret, under_way: Arc::default() }
+        Hook { url, secret, calls: Calls::default() }
     }
 
     /// Whether it is the account's.
@@ -45,50 +41,20 @@ impl Hook {
             let hex: String = sum.as_ref().iter().map(|b| format!("{b:02x}")).collect();
             headers.push(("x-signature".to_owned(), format!("sha256={hex}")));
         }
-        HttpCall {
-            method: "POST".into(),
-            url: self.url.clone(),
-            headers,
-            body: body.into(),
-            connect_timeout: Duration::from_secs(5),
-            timeout: Duration::from_secs(15),
-            version: HttpVersion::Auto,
-            max_answer: 64 * 1024,
-            tls: Arc::default(),
-        }
+        web::call("POST", self.url.clone(), headers, body)
     }
 }
 
 impl Outlet for Hook {
     fn room(&self) -> usize {
-        AT_ONCE.saturating_sub(self.under_way.load(Relaxed))
+        self.calls.room()
     }
 
     fn send(&self, centre: &Arc<Centre>, message: &Message) -> bool {
         if self.room() == 0 {
             return false;
         }
-        self.under_way.fetch_add(1, Relaxed);
-        let answer = centre.base.web.call(self.call(message));
-        let (centre, id, under_way) = (centre.clone(), message.id, self.under_way.clone());
-        let spawn = centre.base.spawn.clone();
-        spawn.spawn(Box::pin(async move {
-            let answer = answer.await;
-            under_way.fetch_sub(1, Relaxed);
-            let outcome = match answer {
-                Ok(a) if (200..300).contains(&a.status) => Outcome::Delivered,
-                // The server has understood and will not have it.
-                Ok(a) if (400..500).contains(&a.status) && !matches!(a.status, 408 | 425 | 429) => {
-                    Outcome::Permanent(Status::RX_R_APPN)
-                }
-                Ok(_) => Outcome::Temporary(Status::RX_T_APPN),
-                Err(error) => {
-                    tracing::info!("smsc: message {id}: {error}");
-                    Outcome::Temporary(Status::TRANSPORTERR)
-                }
-            };
-            centre.outcome(id, outcome);
-        }));
+        self.calls.begin(centre, message.id, self.call(message));
         true
     }
 }

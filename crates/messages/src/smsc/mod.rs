@@ -28,6 +28,7 @@ mod tests;
 pub mod text;
 mod upstream;
 mod variables;
+mod web;
 mod writer;
 
 use std::path::PathBuf;

@@ -3,14 +3,13 @@
 //! Only the end of a message is told, not that it was accepted; the answer to the request has said that.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
 
-use switchroom_kernel::ports::http::{HttpCall, HttpVersion};
+use switchroom_kernel::ports::http::HttpCall;
 use switchroom_wire::smpp::{Status, receipt};
 
 use super::centre::{Centre, Outcome, Outlet};
 use super::message::Message;
+use super::web::{self, Calls};
 
 /// Manner: a GET of a URL with `%` codes.
 pub const KANNEL: &str = "kannel";
@@ -19,51 +18,25 @@ pub const JASMIN_GET: &str = "jasmin-get";
 /// Manner: a POST with parameters.
 pub const JASMIN_POST: &str = "jasmin-post";
 
-/// Calls for one account at a time.
-const AT_ONCE: usize = 32;
-
 /// The pages of one account.
 #[derive(Default)]
 pub struct Reports {
-    under_way: Arc<AtomicUsize>,
+    calls: Calls,
 }
 
 impl Outlet for Reports {
     fn room(&self) -> usize {
-        AT_ONCE.saturating_sub(self.under_way.load(Relaxed))
+        self.calls.room()
     }
 
     fn send(&self, centre: &Arc<Centre>, message: &Message) -> bool {
         if self.room() == 0 {
             return false;
         }
-        let (centre, id) = (centre.clone(), message.id);
-        let Some(call) =
-            message.asked.as_ref().and_then(|a| a.page()).map(|(how, url)| call(how, url, message))
-        else {
-            centre.outcome(id, Outcome::Permanent(Status::SYSERR));
-            return true;
-        };
-        self.under_way.fetch_add(1, Relaxed);
-        let answer = centre.base.web.call(call);
-        let under_way = self.under_way.clone();
-        let spawn = centre.base.spawn.clone();
-        spawn.spawn(Box::pin(async move {
-            let answer = answer.await;
-            under_way.fetch_sub(1, Relaxed);
-            let outcome = match answer {
-                Ok(a) if (200..300).contains(&a.status) => Outcome::Delivered,
-                Ok(a) if (400..500).contains(&a.status) && !matches!(a.status, 408 | 425 | 429) => {
-                    Outcome::Permanent(Status::RX_R_APPN)
-                }
-                Ok(_) => Outcome::Temporary(Status::RX_T_APPN),
-                Err(error) => {
-                    tracing::info!("smsc: the page for message {id}: {error}");
-                    Outcome::Temporary(Status::TRANSPORTERR)
-                }
-            };
-            centre.outcome(id, outcome);
-        }));
+        match message.asked.as_ref().and_then(|a| a.page()) {
+            Some((how, url)) => self.calls.begin(centre, message.id, call(how, url, message)),
+            None => centre.outcome(message.id, Outcome::Permanent(Status::SYSERR)),
+        }
         true
     }
 }
@@ -84,17 +57,7 @@ fn call(how: &str, url: &str, message: &Message) -> HttpCall {
             }
         }
     }
-    HttpCall {
-        method: if body.is_empty() { "GET" } else { "POST" }.into(),
-        url,
-        headers,
-        body: body.into(),
-        connect_timeout: Duration::from_secs(5),
-        timeout: Duration::from_secs(15),
-        version: HttpVersion::Auto,
-        max_answer: 64 * 1024,
-        tls: Arc::default(),
-    }
+    web::call(if body.is_empty() { "GET" } else { "POST" }, url, headers, body)
 }
 
 /// Kannel's codes in a URL. The report comes from the recipient, so he is its sender.

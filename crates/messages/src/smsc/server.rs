@@ -156,16 +156,7 @@ impl Handler for Visitor {
                 }
             }
             Body::Data(d) => {
-                let m = ShortMessage {
-                    service_type: d.service_type,
-                    source: d.source,
-                    destination: d.destination,
-                    esm_class: d.esm_class,
-                    registered_delivery: d.registered_delivery,
-                    data_coding: d.data_coding,
-                    tlvs: d.tlvs,
-                    ..ShortMessage::default()
-                };
+                let m = ShortMessage::from(*d);
                 match self.submission(&customer, &m, m.payload()) {
                     Ok(s) => self.submit(&customer, link, header, open, s),
                     Err(status) => fail(status),

@@ -320,18 +320,7 @@ impl Handler for Session {
         match &pdu.body {
             Body::Message(message) => self.submit(link, header, message),
             Body::Multi { message, .. } => self.submit(link, header, message),
-            Body::Data(d) => {
-                let message = ShortMessage {
-                    source: d.source,
-                    destination: d.destination,
-                    esm_class: d.esm_class,
-                    registered_delivery: d.registered_delivery,
-                    data_coding: d.data_coding,
-                    tlvs: d.tlvs,
-                    ..ShortMessage::default()
-                };
-                self.submit(link, header, &message);
-            }
+            Body::Data(data) => self.submit(link, header, &ShortMessage::from(*data)),
             Body::Query(query) => {
                 let id = String::from_utf8_lossy(query.id).into_owned();
                 let state = self.sim.known.lock().states.get(&id).copied();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use switchroom_testkit::peer::{header, response};
 
 use crate::support::{House, OPEN_CALL, OPEN_REGISTER, PROXY, Setup};
-use crate::ua::{Call, Ua};
+use crate::ua::{Call, Ua, is_cancelled};
 
 fn house(params: &str) -> House {
     Setup::new(&[PROXY, OPEN_REGISTER, OPEN_CALL]).params(params).start()
@@ -54,12 +54,7 @@ fn cancel_before_a_provisional_reply_waits_for_it() {
     let early = bob.peer.wait_for(Duration::from_millis(300), |m| m.starts_with("CANCEL"));
     assert!(early.is_none(), "{early:?}");
     bob.reply(&asked, "180 Ringing");
-    let cancel = bob.expect("CANCEL");
-    bob.reply(&cancel, "200 OK");
-    bob.reply(&asked, "487 Request Terminated");
-    bob.expect("ACK");
-    let ended = alice.expect_reply(487, &call);
-    alice.ack_failure(&invite, &ended);
+    is_cancelled(&mut alice, &mut bob, &call, &invite, &asked);
 }
 
 #[test]
@@ -196,13 +191,8 @@ route {
         let cancel = invite.replace("INVITE", "CANCEL");
         let (head, _) = cancel.split_once("Content-Type").unwrap();
         alice.send(format!("{head}Reason: SIP;cause=200\r\n{more}Content-Length: 0\r\n\r\n"));
-        let cancel = bob.expect("CANCEL");
+        let cancel = is_cancelled(&mut alice, &mut bob, &call, &invite, &asked);
         assert_eq!(header(&cancel, "Reason"), passed, "{cancel}");
-        bob.reply(&cancel, "200 OK");
-        bob.reply(&asked, "487 Request Terminated");
-        bob.expect("ACK");
-        let ended = alice.expect_reply(487, &call);
-        alice.ack_failure(&invite, &ended);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::{House, OPEN_REGISTER, PROXY, Setup};
-use crate::ua::{Call, Ua};
+use crate::ua::{Call, Ua, establish};
 
 const CALL: &str = r#"
 route[call] {
@@ -98,12 +98,7 @@ route[call] {
     let mut house = Setup::new(&[PROXY, OPEN_REGISTER, CALL]).params(lines).database().start();
     let (mut alice, mut bob) = (Ua::new("alice", house.addr), Ua::new("bob", house.addr));
     bob.register_here("");
-    let (call, _) = alice.invite("bob", "");
-    let asked = bob.expect("INVITE");
-    bob.reply(&asked, "200 OK");
-    let answer = alice.expect_reply(200, &call);
-    alice.in_dialog("ACK", &call, &answer);
-    bob.expect("ACK");
+    let (call, _, answer) = establish(&mut alice, &mut bob);
     let end = std::time::Instant::now() + Duration::from_secs(5);
     while house.sql("SELECT count(*) FROM dialog WHERE vars LIKE '%INVITE%'") != "1" {
         assert!(std::time::Instant::now() < end, "the account is not kept");

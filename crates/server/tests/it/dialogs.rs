@@ -6,7 +6,7 @@ use switchroom_testkit::peer::header;
 use std::time::Duration;
 
 use crate::support::{House, OPEN_REGISTER, PROXY, Setup};
-use crate::ua::{Call, Ua};
+use crate::ua::{Call, Ua, establish, is_cancelled};
 
 const CALL: &str = r#"
 route[call] {
@@ -146,12 +146,7 @@ route[over] {
         let mut house = Setup::new(&[PROXY, OPEN_REGISTER, CALL]).params(&lines).database().start();
         let (mut alice, mut bob) = (Ua::new("alice", house.addr), Ua::new("bob", house.addr));
         bob.register_here("");
-        let (call, _) = alice.invite("bob", "");
-        let asked = bob.expect("INVITE");
-        bob.reply(&asked, "200 OK");
-        let answer = alice.expect_reply(200, &call);
-        alice.in_dialog("ACK", &call, &answer);
-        bob.expect("ACK");
+        let (call, _, answer) = establish(&mut alice, &mut bob);
         if mode == 1 {
             let end = std::time::Instant::now() + Duration::from_secs(5);
             while house.sql("SELECT state FROM dialog") != "4" {
@@ -208,12 +203,7 @@ route[call] {
     // Several, so that they are on different workers.
     let calls: Vec<Call> = (0..4)
         .map(|_| {
-            let (call, _) = alice.invite("bob", "");
-            let asked = bob.expect("INVITE");
-            bob.reply(&asked, "200 OK");
-            let answer = alice.expect_reply(200, &call);
-            alice.in_dialog("ACK", &call, &answer);
-            bob.expect("ACK");
+            let (call, _, _) = establish(&mut alice, &mut bob);
             call
         })
         .collect();
@@ -251,12 +241,7 @@ fn both_sides_are_pinged_and_a_side_that_knows_of_no_call_ends_it() {
     let house = Setup::new(&[PROXY, OPEN_REGISTER, PINGED]).params("loadmodule \"dialog.so\"").start();
     let (mut alice, mut bob) = (Ua::new("alice", house.addr), Ua::new("bob", house.addr));
     bob.register_here("");
-    let (call, _) = alice.invite("bob", "");
-    let asked = bob.expect("INVITE");
-    bob.reply(&asked, "200 OK");
-    let done = alice.expect_reply(200, &call);
-    alice.in_dialog("ACK", &call, &done);
-    bob.expect("ACK");
+    let (call, asked, done) = establish(&mut alice, &mut bob);
     let ping = alice.expect("OPTIONS");
     assert!(
         header(&ping, "From").unwrap().contains("bob@") && header(&ping, "To").unwrap().contains(&call.tag)
@@ -309,12 +294,7 @@ route[answered] {
         .start();
     let (mut alice, mut bob) = (Ua::new("alice", house.addr), Ua::new("bob", house.addr));
     bob.register_here("");
-    let (call, _) = alice.invite("bob", "");
-    let asked = bob.expect("INVITE");
-    bob.reply(&asked, "200 OK");
-    let done = alice.expect_reply(200, &call);
-    alice.in_dialog("ACK", &call, &done);
-    bob.expect("ACK");
+    let (call, asked, _) = establish(&mut alice, &mut bob);
     let info = bob.expect("INFO");
     assert!(info.ends_with("Signal=1") && header(&info, "X-Why") == Some("test"), "{info}");
     assert_eq!(cseq(&info), cseq(&asked) + 6);
@@ -383,12 +363,7 @@ route[ended] { xlog("L_NOTICE", "ended with $dlg_val(m0) $dlg_val(m5)\n"); }
         .start();
     let (mut alice, mut bob) = (Ua::new("alice", house.addr), Ua::new("bob", house.addr));
     bob.register_here("");
-    let (call, _) = alice.invite("bob", "");
-    let asked = bob.expect("INVITE");
-    bob.reply(&asked, "200 OK");
-    let done = alice.expect_reply(200, &call);
-    alice.in_dialog("ACK", &call, &done);
-    bob.expect("ACK");
+    let (call, _, done) = establish(&mut alice, &mut bob);
     for number in 0..6 {
         let leave = if number > 0 { format!("X-Leave: m{}\r\n", number - 1) } else { String::new() };
         let message = Call::new("alice", "bob");
@@ -606,12 +581,7 @@ fn management_ends_a_call_that_still_rings_by_cancelling_it() {
         (&2.into(), &Value::Null)
     );
     assert!(house.mi(&["dialog:end_dlg", &call.id]).0);
-    let cancel = bob.expect("CANCEL");
-    bob.reply(&cancel, "200 OK");
-    bob.reply(&asked, "487 Request Terminated");
-    bob.expect("ACK");
-    let ended = alice.expect_reply(487, &call);
-    alice.ack_failure(&invite, &ended);
+    is_cancelled(&mut alice, &mut bob, &call, &invite, &asked);
     house.expect_log(&format!("state 2 to 5 of {}", call.id));
     let (good, _, why) = house.mi(&["dialog:end_dlg", &call.id]);
     assert!(!good && why.contains("not found"), "{why}");

@@ -3,7 +3,7 @@
 use switchroom_testkit::peer::{header, headers};
 
 use crate::support::{House, OPEN_CALL, OPEN_REGISTER, PROXY, Setup};
-use crate::ua::{Call, Ua, credentials};
+use crate::ua::{Call, Ua, credentials, establish};
 
 /// The callee's proxy, and the caller's, whose `route[call]` sends on to `@NEXT@`.
 fn chain(outgoing: &str, incoming: &str) -> (House, House) {
@@ -115,12 +115,7 @@ failure_route[other] {
     let (atlanta, biloxi) = chain(outgoing, OPEN_CALL);
     let (mut alice, mut bob) = (Ua::new("alice", atlanta.addr), Ua::new("bob", biloxi.addr));
     bob.register_here("");
-    let (call, _) = alice.invite("bob", "");
-    let asked = bob.expect("INVITE");
-    bob.reply(&asked, "200 OK");
-    let done = alice.expect_reply(200, &call);
-    alice.in_dialog("ACK", &call, &done);
-    bob.expect("ACK");
+    establish(&mut alice, &mut bob);
 }
 
 #[test]
@@ -128,12 +123,7 @@ fn rfc3665_3_7_a_reinvite_of_the_callee_takes_the_same_way_back() {
     let (atlanta, biloxi) = chain(NEXT, OPEN_CALL);
     let (mut alice, mut bob) = (Ua::new("alice", atlanta.addr), Ua::new("bob", biloxi.addr));
     bob.register_here("");
-    let (call, _) = alice.invite("bob", "");
-    let asked = bob.expect("INVITE");
-    bob.reply(&asked, "200 OK");
-    let done = alice.expect_reply(200, &call);
-    alice.in_dialog("ACK", &call, &done);
-    bob.expect("ACK");
+    let (call, asked, _) = establish(&mut alice, &mut bob);
     let back = Call {
         from: "sip:bob@127.0.0.1".into(),
         to: "sip:alice@127.0.0.1".into(),

@@ -231,3 +231,27 @@ pub fn credentials(reply: &str, user: &str, password: &str, method: &str, uri: &
          response=\"{answer}\", algorithm=MD5, qop=auth, nc={count}, cnonce=\"c0ffee\"\r\n"
     )
 }
+
+/// A call from one to `bob`, answered at once: the call, the INVITE as it came to the callee, and the 200 as it came back.
+#[track_caller]
+pub fn establish(caller: &mut Ua, callee: &mut Ua) -> (Call, String, String) {
+    let (call, _) = caller.invite("bob", "");
+    let asked = callee.expect("INVITE");
+    callee.reply(&asked, "200 OK");
+    let done = caller.expect_reply(200, &call);
+    caller.in_dialog("ACK", &call, &done);
+    callee.expect("ACK");
+    (call, asked, done)
+}
+
+/// The caller's CANCEL of a call that rings reaches the callee, and the call ends with 487; the CANCEL as it came.
+#[track_caller]
+pub fn is_cancelled(caller: &mut Ua, callee: &mut Ua, call: &Call, invite: &str, asked: &str) -> String {
+    let cancel = callee.expect("CANCEL");
+    callee.reply(&cancel, "200 OK");
+    callee.reply(asked, "487 Request Terminated");
+    callee.expect("ACK");
+    let ended = caller.expect_reply(487, call);
+    caller.ack_failure(invite, &ended);
+    cancel
+}

@@ -15,7 +15,6 @@ use switchroom_kernel::open::Opening;
 
 use crate::cache::api::Caches;
 use collection::Collection;
-pub(crate) use collection::fits;
 
 /// The module.
 pub static MODULE: Module = Module {

@@ -12,11 +12,11 @@ use parking_lot::RwLock;
 use regex::bytes::Regex;
 use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, TRUE};
 use switchroom_kernel::run::print_format;
+use switchroom_script::glob::{self, Case};
 use switchroom_script::vm::posix_regex_with;
 use switchroom_script::{Piece, Subst, Template, Value};
 
 use super::SqlOps;
-use crate::cachedb_local::fits;
 use crate::variables::{Lists, put};
 
 /// Expressions kept ready; a script has a handful.
@@ -209,7 +209,7 @@ fn compare(value: &Value, operation: &Operation<'_>, wanted: &Value, kept: &Kept
             let expression = kept.get(&key, || posix_regex_with(&other, ignore_case, false))?;
             return Ok(expression.is_match(&text));
         }
-        "fm" => return Ok(fits(&other, &text)),
+        "fm" => return Ok(glob::matches(&other, &text, Case::Counts)),
         "and" => return Ok(number(value) & number(wanted) != 0),
         "or" => return Ok(number(value) | number(wanted) != 0),
         "xor" => return Ok(number(value) ^ number(wanted) != 0),

@@ -9,7 +9,7 @@ use switchroom_wire::sip::{NameAddr, Uri};
 
 use super::is_private;
 use switchroom_calls::core::body;
-use switchroom_calls::core::send::parse_ip;
+use switchroom_wire::sip::scan::ip_literal;
 
 const PRIVATE_CONTACT: u32 = 1;
 const DIFF_IP_VIA: u32 = 2;
@@ -44,7 +44,7 @@ pub fn any(ctx: &Ctx, wanted: u32) -> bool {
 
 fn via(ctx: &Ctx, wanted: u32, cgn: bool) -> bool {
     let Ok(via) = ctx.msg.via() else { return false };
-    let ip = parse_ip(via.host_bare());
+    let ip = ip_literal(via.host_bare());
     let peer = ctx.received.peer;
     let proto = std::str::from_utf8(via.transport).ok().and_then(Proto::parse);
     let port = via.port.unwrap_or(proto.map_or(5060, Proto::default_port));
@@ -64,7 +64,7 @@ fn contacts(ctx: &Ctx) -> impl Iterator<Item = NameAddr<'_>> {
 
 fn private_contact(ctx: &Ctx, cgn: bool) -> bool {
     contacts(ctx).any(|n| {
-        let ip = n.parse_uri().ok().and_then(|u| parse_ip(u.host_bare()));
+        let ip = n.parse_uri().ok().and_then(|u| ip_literal(u.host_bare()));
         ip.is_some_and(|ip| is_private(ip, cgn))
     })
 }
@@ -75,14 +75,14 @@ fn contact_differs(ctx: &Ctx, wanted: u32) -> bool {
     let proto = uri.transport().and_then(|t| std::str::from_utf8(t).ok()).and_then(Proto::parse);
     let port = uri.port.unwrap_or(proto.map_or(5060, Proto::default_port));
     let peer = ctx.received.peer;
-    (wanted & DIFF_IP_CONTACT != 0 && !same(parse_ip(uri.host_bare()), peer.ip()))
+    (wanted & DIFF_IP_CONTACT != 0 && !same(ip_literal(uri.host_bare()), peer.ip()))
         || (wanted & DIFF_PORT_CONTACT != 0 && port != peer.port())
 }
 
 fn private_sdp(ctx: &Ctx, cgn: bool) -> bool {
     let Some(text) = body::sdp(ctx) else { return false };
     let Ok(sdp) = Sdp::parse(&text) else { return false };
-    let private = |address: &[u8]| parse_ip(address).is_some_and(|ip| is_private(ip, cgn));
+    let private = |address: &[u8]| ip_literal(address).is_some_and(|ip| is_private(ip, cgn));
     sdp.connection().is_some_and(|c| private(c.address))
         || sdp.streams.iter().any(|s| sdp.connection_of(s).is_some_and(|c| private(c.address)))
 }

@@ -7,7 +7,7 @@ use switchroom_kernel::context::{Call, FALSE, Flow, TRUE};
 
 use super::{Nat, bits};
 use switchroom_calls::core::body;
-use switchroom_calls::core::send::parse_ip;
+use switchroom_wire::sip::scan::ip_literal;
 
 const DIR_ACTIVE: u32 = 1;
 const MEDIA_IP: u32 = 2;
@@ -31,7 +31,7 @@ pub(super) fn fix_nated_sdp(c: &mut Call<'_>) -> Flow {
         return FALSE;
     };
     let ip = match c.str(1).filter(|ip| !ip.is_empty()) {
-        Some(text) => match parse_ip(text) {
+        Some(text) => match ip_literal(text) {
             Some(ip) => ip,
             None => {
                 tracing::error!("fix_nated_sdp(): \"{}\" is no address", String::from_utf8_lossy(text));
@@ -113,7 +113,7 @@ impl Change<'_> {
     fn line<'l>(&self, line: &'l [u8]) -> Option<(Vec<u8>, &'l [u8])> {
         let at = line.iter().rposition(|b| *b == b' ')?;
         let was = &line[at + 1..];
-        let ip = parse_ip(was);
+        let ip = ip_literal(was);
         // A name or a multicast group with its TTL stays what it is.
         let null = ip.map(|ip| ip.is_unspecified())?;
         if null && !self.on(NULL_IPS) {

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, TRUE};
 use switchroom_script::Value;
-use switchroom_script::net::parse_ip;
 use switchroom_script::vm::VarAccess;
+use switchroom_wire::sip::scan::ip_literal;
 
 use super::Permissions;
 use super::table::{Question, Transport};
@@ -14,7 +14,7 @@ use super::table::{Question, Transport};
 /// `check_address(group, ip, port, proto[, info[, pattern[, partition]]])`
 pub(super) fn check_address(c: &mut Call<'_>) -> Flow {
     let address = c.str(1).cloned().unwrap_or_default();
-    let Some(ip) = parse_ip(&address) else {
+    let Some(ip) = ip_literal(&address) else {
         tracing::error!("check_address(): \"{}\" is no address", String::from_utf8_lossy(&address));
         return FALSE;
     };

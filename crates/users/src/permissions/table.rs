@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use switchroom_calls::core::glob::{self, Case};
 use switchroom_kernel::ports::net::Proto;
 use switchroom_kernel::ports::store::{Rows, SqlValue};
-use switchroom_script::net::{Network, parse_ip};
+use switchroom_script::glob::{self, Case};
+use switchroom_script::net::Network;
+use switchroom_wire::sip::scan::ip_literal;
 
 /// Rows that make sense.
 #[derive(Default)]
@@ -118,7 +119,8 @@ impl Entry {
         let text = |i: usize| row.get(i).and_then(SqlValue::to_text).filter(|t| !t.is_empty());
         let int = |i: usize| row.get(i).and_then(SqlValue::to_int);
         let ip_text = text(1).ok_or("it has no address")?;
-        let ip = parse_ip(ip_text.trim().as_bytes()).ok_or_else(|| format!("\"{ip_text}\" is no address"))?;
+        let ip =
+            ip_literal(ip_text.trim().as_bytes()).ok_or_else(|| format!("\"{ip_text}\" is no address"))?;
         let most = if ip.is_ipv4() { 32 } else { 128 };
         let bits = int(2).unwrap_or(most);
         if !(0..=most).contains(&bits) {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
-use switchroom_calls::core::send::parse_ip;
 use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, TRUE, wait};
 use switchroom_kernel::ports::store::StoreError;
 use switchroom_wire::sip::Uri;
+use switchroom_wire::sip::scan::ip_literal;
 
 use super::lookup::push_attr;
 use super::{Registrar, aor};
@@ -103,7 +103,7 @@ pub(super) fn is_contact_registered(c: &mut Call<'_>) -> Flow {
 fn address(c: &Contact) -> Option<(IpAddr, u16)> {
     let received = c.text(Field::Received);
     let uri = Uri::parse(if received.is_empty() { c.uri() } else { received }).ok()?;
-    Some((parse_ip(uri.host)?, uri.port.unwrap_or(5060)))
+    Some((ip_literal(uri.host)?, uri.port.unwrap_or(5060)))
 }
 
 /// `is_ip_registered(table, [aor], $var(ips)[, $var(port)])`: whether a contact has one of the addresses.
@@ -115,7 +115,7 @@ pub(super) fn is_ip_registered(c: &mut Call<'_>) -> Flow {
         let at =
             switchroom_script::vm::VarAccess { index: switchroom_script::vm::Index::At(i), ..var.clone() };
         let own = if i == 0 { &var } else { &at };
-        match c.ctx.get_var(own).to_bytes().and_then(|t| parse_ip(&t)) {
+        match c.ctx.get_var(own).to_bytes().and_then(|t| ip_literal(&t)) {
             Some(ip) if !ips.contains(&ip) => ips.push(ip),
             _ => break,
         }
@@ -141,7 +141,7 @@ pub(super) fn remove(c: &mut Call<'_>) -> Flow {
         contact.as_ref().is_none_or(|u| x.uri() == &u[..])
             && instance.as_ref().is_none_or(|i| x.text(Field::Instance) == &i[..])
             && next_hop.as_ref().is_none_or(|hop| {
-                let ip = parse_ip(hop).or_else(|| parse_ip(Uri::parse(hop).ok()?.host));
+                let ip = ip_literal(hop).or_else(|| ip_literal(Uri::parse(hop).ok()?.host));
                 ip.is_some() && address(x).map(|a| a.0) == ip
             })
     };
@@ -150,7 +150,7 @@ pub(super) fn remove(c: &mut Call<'_>) -> Flow {
 
 /// `remove_ip_port(ip, port, table[, aor])`
 pub(super) fn remove_ip_port(c: &mut Call<'_>) -> Flow {
-    let Some(ip) = c.str(0).and_then(|t| parse_ip(t)) else { return FALSE };
+    let Some(ip) = c.str(0).and_then(|t| ip_literal(t)) else { return FALSE };
     let port = c.int(1).unwrap_or(0);
     let Some(table) = table(c.ctx, &c.text(2)) else { return FALSE };
     let fits =

@@ -138,6 +138,22 @@ pub struct ShortMessage<'a> {
     pub tlvs: Tlvs<'a>,
 }
 
+/// A `data_sm` says what a `submit_sm` or `deliver_sm` of the same fields would say.
+impl<'a> From<DataSm<'a>> for ShortMessage<'a> {
+    fn from(data: DataSm<'a>) -> ShortMessage<'a> {
+        ShortMessage {
+            service_type: data.service_type,
+            source: data.source,
+            destination: data.destination,
+            esm_class: data.esm_class,
+            registered_delivery: data.registered_delivery,
+            data_coding: data.data_coding,
+            tlvs: data.tlvs,
+            ..ShortMessage::default()
+        }
+    }
+}
+
 impl<'a> ShortMessage<'a> {
     /// The text, wherever it stands: `short_message` or `message_payload`.
     #[must_use]

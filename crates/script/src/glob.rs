@@ -123,6 +123,28 @@ mod tests {
     }
 
     #[test]
+    fn patterns_fit_as_in_a_shell() {
+        for (glob, text, wanted) in [
+            ("*", "", true),
+            ("a*", "abc", true),
+            ("a*c", "abc", true),
+            ("a*c", "abcd", false),
+            ("*b*d", "abcbd", true),
+            ("a?c", "abc", true),
+            ("a?c", "ac", false),
+            ("a[b-d]e", "ace", true),
+            ("a[!b-d]e", "ace", false),
+            ("a[", "a[", true),
+            ("a\\*", "a*", true),
+            ("a\\*", "ab", false),
+            ("", "", true),
+            ("", "a", false),
+        ] {
+            assert_eq!(matches(glob.as_bytes(), text.as_bytes(), Case::Counts), wanted, "{glob} {text}");
+        }
+    }
+
+    #[test]
     fn many_stars_do_not_take_exponential_time() {
         let pattern = b"a*".repeat(2000);
         let text = b"a".repeat(1999);
