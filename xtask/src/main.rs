@@ -1,8 +1,7 @@
-//! Tasks of the house: `cargo xtask tidy | test | bench | compare | coverage`.
+//! Tasks of the house: `cargo xtask tidy | test | bench | coverage`.
 //!
 //! It knows nothing of the program itself; it only runs cargo, installs what tests need and reads the tree.
 
-mod compare;
 mod coverage;
 mod packages;
 mod run;
@@ -17,7 +16,6 @@ cargo xtask COMMAND
   tidy    check the rules of the house that the compiler does not know
   test    install what the tests need, then check formatting, lints and rules, and run every test
   bench   run the benchmarks, then compare with Kamailio where it is installed
-  compare that comparison alone
   coverage   what is there of the functions, parameters and variables of OpenSIPS
 ";
 
@@ -28,7 +26,6 @@ fn main() -> ExitCode {
         Some("test") => run::test(&root),
         Some("coverage") => coverage::report(&root),
         Some("bench") => run::bench(&root),
-        Some("compare") => compare::compare(&root),
         Some("help" | "--help" | "-h") => {
             print!("{HELP}");
             Ok(())

@@ -4,6 +4,10 @@
 //! Left out: notifications of processing and of display, which short messages know nothing of; a notification that says
 //! "displayed" counts as delivered.
 
+use roxmltree::{Document, ParsingOptions};
+
+/// Elements and texts of a notification that are read at most.
+const MAX_NODES: u32 = 200;
 /// Content type of the wrapper.
 pub const CPIM: &str = "message/cpim";
 /// Name of the header names' space (RFC 5438 §6).
@@ -30,9 +34,9 @@ pub struct Cpim<'a> {
 
 /// What a notification says of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notification<'a> {
+pub struct Notification {
     /// `imdn.Message-ID` of the message.
-    pub message_id: &'a str,
+    pub message_id: String,
     /// Whether it came to its recipient.
     pub delivered: bool,
 }
@@ -118,17 +122,23 @@ impl<'a> Cpim<'a> {
 
     /// The notification inside, when it is one about delivery or display.
     #[must_use]
-    pub fn notification(&self) -> Option<Notification<'a>> {
+    pub fn notification(&self) -> Option<Notification> {
         if self.kind != "message/imdn+xml" {
             return None;
         }
-        let message_id = element(self.body, "message-id")?.trim();
-        let told = element(self.body, "delivery-notification").or(element(self.body, "display-notification"));
-        let status = element(told?, "status")?;
-        let has = |word| tags(status).any(|(name, _, _)| name == word);
-        let delivered = has("delivered") || has("displayed");
-        let known = delivered || has("failed") || has("forbidden") || has("error");
-        known.then_some(Notification { message_id, delivered })
+        let options = ParsingOptions { nodes_limit: MAX_NODES, ..ParsingOptions::default() };
+        let xml = Document::parse_with_options(self.body.trim(), options).ok()?;
+        let element = |name: &str| xml.descendants().find(|n| n.tag_name().name() == name);
+        let message_id = element("message-id")?.text()?.trim().to_owned();
+        let told = element("delivery-notification").or_else(|| element("display-notification"))?;
+        let status = told.children().find(|n| n.tag_name().name() == "status")?;
+        let status = status.children().find(|n| n.is_element())?.tag_name().name();
+        let delivered = match status {
+            "delivered" | "displayed" => true,
+            "failed" | "forbidden" | "error" => false,
+            _ => return None,
+        };
+        Some(Notification { message_id, delivered })
     }
 }
 
@@ -145,9 +155,9 @@ pub fn wrap(from: &str, to: &str, moment: &str, message_id: &str, text: &str) ->
 
 /// A notification in its wrapper (RFC 5438 §7.2.1.1). `name` is its own.
 #[must_use]
-pub fn notify(from: &str, to: &str, moment: &str, name: &str, about: &Notification<'_>) -> String {
+pub fn notify(from: &str, to: &str, moment: &str, name: &str, about: &Notification) -> String {
     let status = if about.delivered { "delivered" } else { "failed" };
-    let (message_id, recipient) = (escape(about.message_id), escape(from));
+    let (message_id, recipient) = (escape(&about.message_id), escape(from));
     let xml = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\r\n<imdn xmlns=\"urn:ietf:params:xml:ns:imdn\">\r\n\
          <message-id>{message_id}</message-id>\r\n<datetime>{moment}</datetime>\r\n\
@@ -177,35 +187,6 @@ fn split(text: &str) -> Option<(&str, &str)> {
 
 fn headers(block: &str) -> impl Iterator<Item = (&str, &str)> {
     block.lines().filter_map(|line| line.split_once(':')).map(|(name, value)| (name.trim(), value.trim()))
-}
-
-/// Opening and empty tags: local name, where the tag begins and where it ends.
-fn tags(xml: &str) -> impl Iterator<Item = (&str, usize, usize)> {
-    let mut from = 0;
-    std::iter::from_fn(move || {
-        loop {
-            let begin = from + xml.get(from..)?.find('<')?;
-            let end = begin + xml.get(begin..)?.find('>')? + 1;
-            from = end;
-            let inner = xml.get(begin + 1..end - 1)?;
-            if inner.starts_with(['/', '!', '?']) {
-                continue;
-            }
-            let name = inner.split([' ', '\t', '\r', '\n', '/']).next().unwrap_or_default();
-            return Some((name.rsplit(':').next().unwrap_or_default(), begin, end));
-        }
-    })
-}
-
-/// What stands in the first element of this local name.
-fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
-    let (_, _, begin) = tags(xml).find(|(n, _, _)| *n == name)?;
-    let rest = xml.get(begin..)?;
-    let close = rest.match_indices("</").find(|(at, _)| {
-        let tag = rest[at + 2..].split('>').next().unwrap_or_default().trim();
-        tag.rsplit(':').next() == Some(name)
-    });
-    rest.get(..close?.0)
 }
 
 fn escape(text: &str) -> String {
@@ -241,7 +222,7 @@ mod tests {
         let cpim = Cpim::read(&text).unwrap();
         assert_eq!((cpim.message_id, cpim.body, cpim.receipts()), ("sms-7", "Привет", 1));
         for delivered in [true, false] {
-            let about = Notification { message_id: "34jk324j", delivered };
+            let about = Notification { message_id: "34jk324j".into(), delivered };
             let text = notify("sip:c@d", "sip:a@b", &moment(0), "x", &about);
             assert_eq!(Cpim::read(&text).unwrap().notification(), Some(about));
         }
@@ -253,7 +234,7 @@ mod tests {
             <?xml version=\"1.0\"?><i:imdn xmlns:i='urn:ietf:params:xml:ns:imdn'><i:message-id>sms-9</i:message-id>\
             <i:display-notification><i:status><i:displayed/></i:status></i:display-notification></i:imdn>";
         let told = Cpim::read(text).unwrap();
-        assert_eq!(told.notification(), Some(Notification { message_id: "sms-9", delivered: true }));
+        assert_eq!(told.notification(), Some(Notification { message_id: "sms-9".into(), delivered: true }));
         let failed = text.replace("displayed", "error");
         assert!(!Cpim::read(&failed).unwrap().notification().unwrap().delivered);
         for broken in ["displayed/", "i:status", "message-id>"] {

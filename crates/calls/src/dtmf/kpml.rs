@@ -8,11 +8,12 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use roxmltree::Document;
 use switchroom_kernel::Shard;
 use switchroom_kernel::context::{Call, Ctx, FALSE, Flow, TRUE, wait};
 use switchroom_kernel::module::Hooked;
 use switchroom_kernel::oneshot;
-use switchroom_wire::sip::{HeaderId, Message, scan};
+use switchroom_wire::sip::{HeaderId, scan};
 
 use super::{Dtmf, Key, pressed};
 use crate::core::send;
@@ -134,7 +135,7 @@ pub(super) fn notified(ctx: &mut Ctx) -> Hooked {
     let Some(fresh) = asked.hear(&side, cseq) else { return Hooked::Continue };
     send::reply(ctx, 200, b"OK", None, &[], None);
     if fresh {
-        for name in keys(&msg) {
+        for name in keys(msg.body()) {
             pressed(&shard, &msg, Key { name, ms: 0 }, "kpml");
         }
         let over = msg.headers_by_name(b"Subscription-State").any(|h| h.value.starts_with(b"terminated"));
@@ -146,35 +147,18 @@ pub(super) fn notified(ctx: &mut Ctx) -> Hooked {
 }
 
 /// Keys that a NOTIFY tells of; none when it tells of something else.
-fn keys(msg: &Message) -> Vec<char> {
-    let Ok(text) = std::str::from_utf8(msg.body()) else { return Vec::new() };
-    if text.len() > MAX_BODY || attribute(text, "code") != Some("200") {
+fn keys(body: &[u8]) -> Vec<char> {
+    let Some(text) = std::str::from_utf8(body).ok().filter(|t| t.len() <= MAX_BODY) else {
+        return Vec::new();
+    };
+    let Ok(xml) = Document::parse(text.trim()) else { return Vec::new() };
+    let told = xml.root_element();
+    if told.tag_name().name() != "kpml-response" || told.attribute("code") != Some("200") {
         return Vec::new();
     }
-    let digits = attribute(text, "digits").unwrap_or_default().chars();
+    let digits = told.attribute("digits").unwrap_or_default().chars();
     let digits = digits.map(|c| c.to_ascii_uppercase());
     digits.filter(|c| matches!(c, '0'..='9' | '*' | '#' | 'A'..='D')).collect()
-}
-
-/// An attribute of the element `kpml-response`, whatever its prefix.
-fn attribute<'a>(text: &'a str, wanted: &str) -> Option<&'a str> {
-    let at = text.find("kpml-response")? + "kpml-response".len();
-    let mut rest = &text[at..];
-    loop {
-        rest = rest.trim_start();
-        let equals = rest.find(['=', '>'])?;
-        if rest[equals..].starts_with('>') {
-            return None;
-        }
-        let name = rest[..equals].trim();
-        let value = rest[equals + 1..].trim_start();
-        let quote = value.chars().next().filter(|q| matches!(q, '"' | '\''))?;
-        let (value, after) = value[1..].split_once(quote)?;
-        if name == wanted {
-            return Some(value);
-        }
-        rest = after;
-    }
 }
 
 #[cfg(test)]
@@ -182,19 +166,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn attributes_are_read_in_any_order_and_nonsense_is_none() {
-        let text = "<?xml version=\"1.0\"?>\n<k:kpml-response xmlns:k='urn:x'\n text=\"a > b\" digits = '4' code=\"200\"/>";
-        assert_eq!(attribute(text, "digits"), Some("4"));
-        assert_eq!(attribute(text, "code"), Some("200"));
-        assert_eq!(attribute(text, "tag"), None);
+    fn keys_are_read_whatever_the_order_and_the_prefix_and_nonsense_has_none() {
+        let text = "<?xml version=\"1.0\"?>\n<k:kpml-response xmlns:k='urn:x'\n text=\"a > b\" digits = '4#x' code=\"200\"/>";
+        assert_eq!(keys(text.as_bytes()), ['4', '#']);
+        assert!(keys(text.replace("200", "423").as_bytes()).is_empty());
         for bad in [
             "",
             "<kpml-response",
-            "<kpml-response digits>",
-            "<kpml-response digits=4/>",
-            "<kpml-response digits=\"4",
+            "<kpml-response code=\"200\" digits>",
+            "<kpml-response code=\"200\" digits=4/>",
+            "<kpml-response code=\"200\" digits=\"4",
+            "<other code=\"200\" digits=\"4\"/>",
         ] {
-            assert_eq!(attribute(bad, "digits"), None, "{bad}");
+            assert!(keys(bad.as_bytes()).is_empty(), "{bad}");
         }
     }
 

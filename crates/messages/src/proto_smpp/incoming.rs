@@ -331,7 +331,7 @@ fn notification(incoming: &Incoming, asked: &Asked, delivered: bool, next_hop: B
     let mut headers = Vec::new();
     push_header(&mut headers, "P-SMPP-Connection", &incoming.connection);
     let id = incoming.receipt.as_ref().map_or("", |r| &r.id);
-    let about = imdn::Notification { message_id: &asked.message_id, delivered };
+    let about = imdn::Notification { message_id: asked.message_id.to_string(), delivered };
     let name = format!("smpp-{}", token(id));
     let body = imdn::notify(&asked.recipient, &asked.user, &asked.moment, &name, &about);
     Request {

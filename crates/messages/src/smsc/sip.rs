@@ -75,7 +75,7 @@ impl SipUser {
                 let state = tlvs.number(tag::MESSAGE_STATE).unwrap_or(0);
                 let delivered = [MessageState::Delivered, MessageState::Accepted].map(|s| s as u32);
                 let told = imdn::Notification {
-                    message_id: &asked.message_id,
+                    message_id: asked.message_id.to_string(),
                     delivered: delivered.contains(&state),
                 };
                 let sent = if asked.moment.is_empty() { &moment } else { &*asked.moment };
