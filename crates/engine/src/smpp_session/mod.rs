@@ -399,6 +399,8 @@ impl Session {
             State::Closed => return None,
             State::Unbound => self.unbound.map(|at| at + LINGER),
             State::Bound(_) => s.inactivity.map(|i| self.active + i),
+            // The peer has bound in time; the host, that looks at passwords, has as long as for any answer.
+            State::Binding(_) if s.side == Side::Centre => Some(self.heard + s.response),
             State::Open | State::Outbound | State::Binding(_) => Some(self.opened + s.session_init),
         };
         let ask = match self.state {
@@ -417,6 +419,11 @@ impl Session {
             State::Closed => return,
             State::Unbound if self.unbound.is_some_and(|at| now >= at + LINGER) => {
                 return self.close(Ending::Unbound, sink);
+            }
+            State::Binding(_) if s.side == Side::Centre => {
+                if now >= self.heard + s.response {
+                    return self.close(Ending::NotBound, sink);
+                }
             }
             State::Open | State::Outbound | State::Binding(_) if now >= self.opened + s.session_init => {
                 return self.close(Ending::NotBound, sink);

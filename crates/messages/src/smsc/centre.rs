@@ -185,6 +185,8 @@ pub struct Centre {
     /// Customers who wait for a SIP user to be there (`set_dpf`): account, sender, recipient.
     pub(super) absent: Mutex<HashMap<Arc<str>, Vec<(Arc<str>, Addr, Addr)>>>,
     lists: RwLock<Arc<Lists>>,
+    /// Readings of the tables that have begun, and the youngest that is in force.
+    readings: (AtomicU64, Mutex<u64>),
     pub(super) serial: AtomicU64,
     maker: OnceLock<Maker>,
     /// The script that looks at each message which enters.
@@ -236,6 +238,7 @@ impl Centre {
             woken: Mutex::default(),
             absent: Mutex::default(),
             lists: RwLock::default(),
+            readings: Default::default(),
             serial: AtomicU64::new(0),
             maker: OnceLock::new(),
             script: OnceLock::new(),
@@ -276,9 +279,16 @@ impl Centre {
     /// Reads accounts, routes and rules again. Nothing changes when something in them is wrong.
     pub async fn reload(self: &Arc<Self>) -> Result<(), String> {
         let store = &*self.base.store;
+        let turn = self.readings.0.fetch_add(1, Relaxed) + 1;
         let accounts = super::accounts::load(store).await?;
         let (routes, policy) = (Routes::load(store).await?, Policy::load(store).await?);
         let lists = Lists::load(store).await?;
+        let mut youngest = self.readings.1.lock();
+        if *youngest > turn {
+            // One that began later is in force already and knows more.
+            return Ok(());
+        }
+        *youngest = turn;
         *self.lists.write() = Arc::new(lists);
         *self.routes.write() = Arc::new(routes);
         *self.policy.write() = Arc::new(policy);

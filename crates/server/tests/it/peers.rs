@@ -1,9 +1,11 @@
-//! SMPP peers that are not ours: smpplib (Python) as application, Kannel as a customer's gateway.
+//! SMPP peers that are not ours: smpplib (Python) as application, node smpp as customer and as SMS centre, Kannel as a
+//! customer's gateway and, by its own test program, as SMS centre.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use switchroom_testkit::free_port;
@@ -54,45 +56,118 @@ fn take(phone: &mut Ua) -> String {
 #[test]
 fn smpplib_sends_and_receives_six_scripts_in_one_to_ten_parts() {
     let (house, mut phone, at) = stage();
-    let texts: Vec<String> = SCRIPTS
-        .iter()
-        .enumerate()
-        .map(|(i, word)| word.chars().cycle().take([20, 100, 250, 400, 300, 640][i]).collect())
-        .collect();
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut client = Killed(
+    let texts = texts();
+    let client = Program::start(
         Command::new("python3")
-            .arg(here.join("tests/it/peers/client.py"))
+            .arg(here("tests/it/peers/client.py"))
             .args(["127.0.0.1", &at.port().to_string(), &texts.len().to_string()])
-            .env("PYTHONPATH", here.join("../../target/python"))
-            .env("PYTHONIOENCODING", "utf-8")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap(),
+            .env("PYTHONPATH", here("../../target/python"))
+            .env("PYTHONIOENCODING", "utf-8"),
+        &texts,
     );
-    let mut input = client.0.stdin.take().unwrap();
-    input.write_all(texts.join("\n").as_bytes()).unwrap();
-    drop(input);
-    let mut lines = BufReader::new(client.0.stdout.take().unwrap()).lines();
-    let mut line = || lines.next().expect("smpplib ended").unwrap();
-    assert_eq!(line(), "bound");
+    assert_eq!(client.line(), "bound");
     let came: Vec<String> = texts.iter().map(|_| take(&mut phone)).collect();
     assert_eq!(came, texts);
     for text in &texts {
         // Its GSM alphabet is Latin-1 on this side, so only UCS-2 is compared.
         let request = message(&phone, "4917", text, "text/plain;charset=utf-8");
         phone.send(&request);
-        let received = line();
+        let received = client.line();
         if !text.starts_with("Gr") {
             assert_eq!(received, format!("received {text}"));
         }
         phone.expect("SIP/2.0 202");
     }
-    let last = line();
+    let last = client.line();
     let words: Vec<&str> = last.split(' ').collect();
     assert!(words.len() == 5 && words[1] == words[2] && words[2] == words[4], "{last}");
     drop(house);
+}
+
+/// Texts of 1 to 10 parts in six scripts.
+fn texts() -> Vec<String> {
+    let long = |(word, length): (&&str, usize)| word.chars().cycle().take(length).collect();
+    SCRIPTS.iter().zip([20, 100, 250, 400, 300, 640]).map(long).collect()
+}
+
+fn here(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// A program that is given lines and says lines.
+struct Program {
+    _child: Killed,
+    lines: Receiver<String>,
+}
+
+impl Program {
+    fn start(command: &mut Command, input: &[String]) -> Program {
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut child = child.unwrap_or_else(|e| panic!("{command:?}: {e}"));
+        let mut pipe = child.stdin.take().unwrap();
+        pipe.write_all(input.join("\n").as_bytes()).unwrap();
+        let (tell, lines) = channel();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        // Ends with the program.
+        std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|l| tell.send(l)));
+        Program { _child: Killed(child), lines }
+    }
+
+    /// The next line; a machine under load has a minute for it.
+    #[track_caller]
+    fn line(&self) -> String {
+        self.lines
+            .recv_timeout(Duration::from_secs(60))
+            .unwrap_or_else(|e| panic!("the program says nothing: {e}"))
+    }
+}
+
+fn node(mode: &str, port: u16, texts: &[String]) -> Program {
+    let mut command = Command::new("node");
+    command.arg(here("tests/it/peers/node.js")).args([mode, &port.to_string()]);
+    Program::start(command.env("NODE_PATH", here("../../target/node/node_modules")), texts)
+}
+
+#[test]
+fn node_smpp_as_customer_sends_six_scripts_in_one_to_ten_parts_and_gets_their_receipts() {
+    let stage = crate::messages::stage("");
+    let texts = texts();
+    let customer = node("customer", stage.smpp.port(), &texts);
+    assert_eq!(customer.line(), "bound");
+    for text in &texts {
+        assert_eq!(customer.line(), format!("received {text}"));
+    }
+    let last = customer.line();
+    let words: Vec<&str> = last.split(' ').collect();
+    assert!(words.len() == 6 && words[1] == words[3] && words[3] == words[5], "{last}");
+    assert!(words[1].parse::<u32>().unwrap() >= 20, "{last}");
+}
+
+#[test]
+fn node_smpp_as_centre_takes_and_gives_six_scripts_and_its_receipts_find_their_messages() {
+    let mut phone = Ua::new("alice", SocketAddr::from(([127, 0, 0, 1], 9)));
+    let route = ROUTES.replace("PHONE", &phone.peer.addr().port().to_string());
+    let route = route.replace("\"peer\")) send", "\"peer\", , , , , 1)) send");
+    let events = "event_route[E_SMPP_RECEIPT] { xlog(\"receipt $param(id) $param(state)\\n\"); }\n";
+    let house = house(&format!("{route}{events}"), "");
+    phone.server = house.addr;
+    let (port, texts) = (free_port(), texts());
+    let centre = node("centre", port, &texts);
+    row(&house, "peer", port, 1);
+    house.mi_json(&["smpp:reload"]);
+    assert_eq!(centre.line(), "bound smpp test");
+    for text in &texts {
+        assert_eq!(&take(&mut phone), text);
+    }
+    assert_eq!(centre.line(), "delivered");
+    for text in &texts {
+        let request = message(&phone, "4917", text, "text/plain;charset=utf-8");
+        phone.send(&request);
+        assert_eq!(centre.line(), format!("received {text}"));
+        phone.expect("SIP/2.0 202");
+    }
+    house.expect_log("receipt node-1 DELIVRD");
+    house.expect_log("receipt node-2 DELIVRD");
 }
 
 struct Killed(Child);
