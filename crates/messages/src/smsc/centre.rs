@@ -3,7 +3,7 @@
 //! A message is answered when it is durable. An attempt is noted before it is made, so that after a crash those whose
 //! outcome is not known are known themselves, and said in the log; all others are delivered once.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
@@ -183,7 +183,7 @@ pub struct Centre {
     /// SIP users that were woken: when they may be again, and how often they were.
     pub(super) woken: Mutex<HashMap<Arc<str>, (i64, u32)>>,
     /// Customers who wait for a SIP user to be there (`set_dpf`): account, sender, recipient.
-    pub(super) absent: Mutex<HashMap<Arc<str>, Vec<(Arc<str>, Addr, Addr)>>>,
+    pub(super) absent: Mutex<BTreeMap<Arc<str>, Vec<(Arc<str>, Addr, Addr)>>>,
     lists: RwLock<Arc<Lists>>,
     /// Readings of the tables that have begun, and the youngest that is in force.
     readings: (AtomicU64, Mutex<u64>),
@@ -461,6 +461,12 @@ impl Centre {
                 return;
             }
         }
+    }
+
+    /// A SIP user has registered.
+    pub fn arrived(self: &Arc<Self>, target: &Arc<str>) {
+        self.reachable(target);
+        self.dispatch(target);
     }
 
     /// Wakes a destination for which messages wait, after pauses as between attempts.

@@ -249,13 +249,24 @@ fn six_scripts_in_one_to_ten_parts_come_through_http_whole() {
 
 #[test]
 fn a_message_waits_for_a_phone_that_registers_and_one_from_a_phone_is_submitted() {
-    waits_for_a_phone("");
+    waits_for_a_phone(LATE);
 }
 
 #[test]
 fn a_message_waits_for_a_phone_of_a_table_that_servers_share() {
-    waits_for_a_phone("modparam(\"usrloc\", \"working_mode_preset\", \"sql-only\")\n");
+    waits_for_a_phone(&format!("{SHARED}{LATE}"));
 }
+
+#[test]
+fn a_message_waits_for_a_phone_whose_domain_does_not_count() {
+    waits_for_a_phone(&format!("{NO_DOMAIN}{LATE}"));
+    waits_for_a_phone(&format!("{NO_DOMAIN}{SHARED}{LATE}"));
+}
+
+const SHARED: &str = "modparam(\"usrloc\", \"working_mode_preset\", \"sql-only\")\n";
+const NO_DOMAIN: &str = "modparam(\"usrloc\", \"use_domain\", 0)\n";
+/// What goes before its next attempt goes because the phone has registered.
+const LATE: &str = "modparam(\"smsc\", \"retry\", \"600\")\n";
 
 fn waits_for_a_phone(location: &str) {
     let routes = r#"
