@@ -146,8 +146,9 @@ fn older_tables_are_brought_up_to_date(kept: &Kept) {
         "ALTER TABLE sms_route DROP COLUMN retry",
         "DROP TABLE sms_list",
         "DROP TABLE smpp_part",
+        "DROP TABLE smpp_report",
         "UPDATE version SET table_version = 0 WHERE table_name IN ('sms_account', 'sms_route')",
-        "DELETE FROM version WHERE table_name IN ('sms_list', 'smpp_part')",
+        "DELETE FROM version WHERE table_name IN ('sms_list', 'smpp_part', 'smpp_report')",
     ] {
         kept.server.sql("sms", sql);
     }
@@ -158,6 +159,7 @@ fn older_tables_are_brought_up_to_date(kept: &Kept) {
         "column sms_route.retry added",
         "table sms_list created",
         "table smpp_part created",
+        "table smpp_report created",
     ] {
         assert!(done.contains(line), "no `{line}` in\n{done}");
     }
