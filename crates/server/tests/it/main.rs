@@ -13,6 +13,7 @@ mod database_servers;
 mod demo;
 mod dialogs;
 mod events;
+mod faults;
 mod fork;
 mod gateway;
 mod helper;
