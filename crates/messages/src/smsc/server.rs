@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use parking_lot::Mutex;
 use switchroom_engine::smpp_session::{Mode, Settings as SessionSettings, Side};
 use switchroom_kernel::Kernel;
+use switchroom_kernel::open::block_on;
 use switchroom_kernel::ports::stream::{ServerTls, StreamListen};
 use switchroom_wire::gsm::Udh;
 use switchroom_wire::smpp::time::Time;
@@ -55,12 +56,11 @@ pub fn listen(kernel: &Arc<Kernel>, centre: &Arc<Centre>, counters: &Arc<Counter
     let streams = StreamListen { addr: listen.addr, tls, connections: listen.connections };
     let started = kernel.drivers.streams.listen(streams, accept);
     let addr = listen.addr;
-    kernel.drivers.spawn.spawn(Box::pin(async move {
-        match started.await {
-            Ok(addr) => tracing::info!("smsc: listening on {addr}{}", if secure { " (TLS)" } else { "" }),
-            Err(e) => tracing::error!("smsc: cannot listen on {addr}: {e}"),
-        }
-    }));
+    // Who is told that the server is ready may bind at once.
+    match block_on(started) {
+        Ok(addr) => tracing::info!("smsc: listening on {addr}{}", if secure { " (TLS)" } else { "" }),
+        Err(e) => tracing::error!("smsc: cannot listen on {addr}: {e}"),
+    }
 }
 
 /// One connection.
