@@ -34,6 +34,7 @@ mod services;
 mod session;
 mod shared_location;
 mod smpp;
+mod sms_servers;
 mod smsc;
 mod support;
 mod tcp;
