@@ -52,8 +52,8 @@ pub static FUNCTIONS: &[Function] = &[
     Function::new("append_branch_old", &["[str],[str]"], "*", branches::append_old, "Add a branch")
         .formerly(&["append_branch"]),
     Function::new("append_msg_branch", &["str,[str],[str]"], "*", branches::append, "Add a branch"),
-    Function::new("remove_msg_branch", &["int"], "*", branches::remove, "Remove a branch")
-        .formerly(&["remove_branch"]),
+    Function::new("remove_msg_branch", &["int"], "*", branches::remove, "Remove a branch"),
+    Function::new("remove_branch", &["int"], "*", branches::remove_old, "Older: remove an appended branch"),
     Function::new("move_msg_branch", &["[int],[int],[str]"], "*", branches::shift, "Move a branch"),
     Function::new("swap_msg_branches", &["[int],[int]"], "*", branches::swap, "Swap two branches"),
     Function::new(
