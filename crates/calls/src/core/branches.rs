@@ -269,10 +269,14 @@ fn each(ctx: &mut Ctx, var: &VarAccess, get: fn(&Ctx, &Target) -> Value) -> Valu
         Some(t) => get(ctx, t),
         None => Value::Null,
     };
-    if var.index == Index::All { join(ctx, one) } else { {
-        let at = index(ctx, var);
-        one(ctx, at)
-    } }
+    if var.index == Index::All {
+        join(ctx, one)
+    } else {
+        {
+            let at = index(ctx, var);
+            one(ctx, at)
+        }
+    }
 }
 
 /// `$msg.branch.uri`

@@ -33,6 +33,8 @@ pub struct Tm {
     pub allow_after_6xx: bool,
     /// INVITE gets its 100 when its transaction is made.
     pub auto_100: bool,
+    /// A received 503 goes on as 500.
+    pub translate_503: bool,
     /// Relay 100 as well.
     pub pass_100: bool,
     /// onreply_route sees the AVPs of the transaction.

@@ -402,7 +402,13 @@ impl Parser<'_> {
             _ if self.word().is_some_and(|w| w.starts_with("L_")) => {
                 let word = self.text(first_span);
                 let quoted = format!("\"{word}\"");
-                self.warn_fix(first_span, "a level without quotes", format!("write {quoted}"), first_span, quoted);
+                self.warn_fix(
+                    first_span,
+                    "a level without quotes",
+                    format!("write {quoted}"),
+                    first_span,
+                    quoted,
+                );
                 self.bump();
                 Arg { kind: ArgValue::Str(word.into()), span: first_span }
             }
