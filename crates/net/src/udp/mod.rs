@@ -17,7 +17,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::counters::{WorkerCounters, add};
 
-use sys::{BATCH, ReceiveBatch};
+use sys::{BATCH, ReceiveBatch, ReceiveQueue};
 
 pub(crate) use sys::SendBatch;
 
@@ -86,9 +86,9 @@ impl UdpPort {
         }
     }
 
-    /// How full the kernel's receive queue is, in percent.
-    pub fn queue_percent(&self) -> u32 {
-        sys::queue_percent(self.fd.get_ref().as_fd()).unwrap_or(0)
+    /// The kernel's receive queue; `None` where it does not say.
+    pub fn receive_queue(&self) -> Option<ReceiveQueue> {
+        sys::receive_queue(self.fd.get_ref().as_fd())
     }
 
     /// Queues a message, or says why it cannot be sent.
