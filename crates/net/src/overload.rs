@@ -4,6 +4,7 @@
 //! last moments. The second keeps a large receive buffer from turning into seconds of delay. A burst fills a queue and is worked
 //! off; only what is still [`LONG`] after [`PATIENCE`] means overload. Once that has been seen, the next time is believed at once,
 //! so that the queue swings between [`SHORT`] and [`LONG`]. All of that is one episode until nothing was refused for [`MEMORY`].
+//! During an episode little is let wait: what belongs to calls in progress then comes soon, and finds room.
 
 use std::time::{Duration, Instant};
 
@@ -12,9 +13,14 @@ const PATIENCE: Duration = Duration::from_millis(300);
 /// How long an overload is remembered.
 const MEMORY: Duration = Duration::from_secs(5);
 /// Level from which a queue is long.
-pub(crate) const LONG: u32 = 50;
+const LONG: u32 = 50;
 /// Level below which it is short again.
 const SHORT: u32 = 25;
+
+/// How long messages may wait during an episode, if that is not less than [`AHEAD`] of them take.
+const BRIEF: Duration = Duration::from_millis(2);
+/// Messages that a worker must find waiting, or it would stand idle at times.
+const AHEAD: u64 = 128;
 
 /// The judgement of one worker.
 #[derive(Debug, Default)]
@@ -29,6 +35,12 @@ impl Overload {
     /// Whether new work should be refused now.
     pub fn refusing(&self) -> bool {
         self.refusing
+    }
+
+    /// The level (percent) of a wait, when `usual` is what is long without an episode.
+    pub fn level_of(&self, wait: Duration, usual: Duration, pace: &Pace) -> u32 {
+        let long = if self.episode { usual.min(BRIEF.max(pace.time_of(AHEAD))) } else { usual };
+        (wait.as_micros() * u128::from(LONG) / long.as_micros().max(1)).min(1000) as u32
     }
 
     /// The queues were measured (percent), or were read to their end (0).
@@ -67,6 +79,8 @@ pub(crate) struct Pace {
     /// The last look: when, and the worker's datagrams and bytes so far.
     last: Option<(Instant, u64, u64)>,
     bytes_per_second: u64,
+    /// Bytes of a datagram of late.
+    footprint: u64,
 }
 
 impl Pace {
@@ -76,7 +90,8 @@ impl Pace {
             let (datagrams, bytes) = (datagrams.wrapping_sub(old_datagrams), bytes.wrapping_sub(old_bytes));
             let micros = now.duration_since(at).as_micros() as u64;
             if datagrams > 0 && micros > 0 {
-                let rate = datagrams.saturating_mul(footprint(bytes / datagrams)) * 1_000_000 / micros;
+                self.footprint = footprint(bytes / datagrams);
+                let rate = datagrams.saturating_mul(self.footprint) * 1_000_000 / micros;
                 self.bytes_per_second = match self.bytes_per_second {
                     0 => rate,
                     old => (3 * old + rate) / 4,
@@ -93,6 +108,11 @@ impl Pace {
     /// The sockets have been read to their end: the time that follows says nothing.
     pub fn idle(&mut self) {
         self.last = None;
+    }
+
+    /// How long so many datagrams take.
+    fn time_of(&self, datagrams: u64) -> Duration {
+        self.wait(datagrams * self.footprint)
     }
 
     /// How long so many bytes in the sockets will take; nothing before that is known.
@@ -152,6 +172,27 @@ mod tests {
         // The last refusal was at 900 ms.
         assert_eq!(seen, [(300, true), (5_905, false)]);
         assert_eq!(o.deadline(), None);
+    }
+
+    #[test]
+    fn during_an_episode_little_is_let_wait_but_never_less_than_keeps_a_worker_busy() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let usual = Duration::from_millis(150);
+        let mut pace = Pace::default();
+        pace.busy(at(0), 0, 0);
+        pace.busy(at(1_000), 200_000, 120_000_000);
+        let mut o = Overload::default();
+        assert_eq!(o.level_of(Duration::from_millis(15), usual, &pace), 5);
+        o.measured(100, at(0));
+        o.measured(100, at(300));
+        assert_eq!(o.turn(at(300)), Some(true));
+        assert_eq!(o.level_of(Duration::from_millis(2), usual, &pace), LONG);
+        // A slow script: 128 messages take 32 ms.
+        let mut slow = Pace::default();
+        slow.busy(at(0), 0, 0);
+        slow.busy(at(1_000), 4_000, 2_400_000);
+        assert_eq!(o.level_of(Duration::from_millis(16), usual, &slow), LONG / 2);
     }
 
     #[test]

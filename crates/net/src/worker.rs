@@ -23,7 +23,7 @@ use tokio::time::Sleep;
 use crate::bind::Listener;
 use crate::counters::{NetCounters, WorkerCounters, add};
 use crate::mailbox::{Letter, Mailboxes};
-use crate::overload::{LONG, Overload, Pace};
+use crate::overload::{Overload, Pace};
 use crate::tcp::{TcpEvent, TcpTable};
 use crate::udp::{Room, SendBatch, UdpPort};
 use crate::workers::{Desk, Seat};
@@ -198,7 +198,7 @@ struct Worker {
 }
 
 /// Time between two looks at the receive queues.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
+const LOOK_EVERY: Duration = Duration::from_micros(500);
 
 impl Future for Worker {
     type Output = ();
@@ -266,11 +266,9 @@ impl Worker {
         let counters = net.counters();
         self.pace.busy(now, counters.udp_received.load(Relaxed), counters.udp_bytes_received.load(Relaxed));
         let (fullest, queued) = self.look_into_sockets();
-        let wait = self.pace.wait(queued);
-        let limit = self.net.overload_wait;
-        level =
-            level.max(fullest).max((wait.as_micros() * u128::from(LONG) / limit.as_micros().max(1)) as u32);
-        self.net.overload.borrow_mut().measured(level, now);
+        let mut overload = self.net.overload.borrow_mut();
+        let waits = overload.level_of(self.pace.wait(queued), self.net.overload_wait, &self.pace);
+        overload.measured(level.max(fullest).max(waits), now);
     }
 
     /// How full the fullest receive queue is in percent, and the bytes in all. Notes what the kernel had to drop.

@@ -16,10 +16,10 @@ pub const BATCH: usize = 64;
 /// No datagram is larger, so none is cut.
 const DATAGRAM: usize = 65_536;
 
-/// Makes the runtime watch `socket` for reading and writing.
-pub fn register(socket: UdpSocket) -> io::Result<AsyncFd<UdpSocket>> {
+/// Makes the runtime watch `socket` for reading, or for writing.
+pub fn register(socket: UdpSocket, interest: Interest) -> io::Result<AsyncFd<UdpSocket>> {
     // SAFETY: a UdpSocket owns its descriptor, always names the same one, and the AsyncFd owns the UdpSocket.
-    let fd = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE | Interest::WRITABLE) };
+    let fd = unsafe { AsyncFd::register_with_interest(socket, interest) };
     Ok(fd?)
 }
 
