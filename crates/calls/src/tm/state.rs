@@ -270,8 +270,6 @@ pub struct Transactions {
     /// Boxed, so that the table stays small when it grows.
     table: RefCell<Table<Box<Tx>>>,
     wheel: RefCell<Option<Wheel>>,
-    /// When the wheel was looked at last.
-    ticked: Cell<Option<Instant>>,
     /// See [`Tx::lighten`].
     stand_in: Rc<Message>,
     random: Cell<u64>,
@@ -288,7 +286,6 @@ impl Transactions {
             table: RefCell::new(Table::new(MAX_TRANSACTIONS, seed)),
             wheel: RefCell::new(None),
             stand_in: Rc::new(crate::core::events::stand_in()),
-            ticked: Cell::new(None),
             random: Cell::new(seed | 1),
             sinks: RefCell::default(),
         }
@@ -346,10 +343,7 @@ impl Transactions {
     pub fn schedule(&self, id: Id, now: Instant) {
         let deadline = self.with(id, |tx| tx.core.deadline()).flatten();
         let mut wheel = self.wheel.borrow_mut();
-        let wheel = wheel.get_or_insert_with(|| {
-            self.ticked.set(Some(now));
-            Wheel::new(now, TICK, 8192)
-        });
+        let wheel = wheel.get_or_insert_with(|| Wheel::new(now, TICK, 8192));
         wheel.set(id.slot, deadline);
     }
 
@@ -365,7 +359,6 @@ impl Transactions {
         let mut slots: SmallVec<[u32; 16]> = SmallVec::new();
         if let Some(wheel) = self.wheel.borrow_mut().as_mut() {
             wheel.advance(now, |slot| slots.push(slot));
-            self.ticked.set(Some(now));
         }
         let table = self.table.borrow();
         slots.into_iter().filter_map(|slot| table.id_at(slot)).collect()
@@ -378,9 +371,7 @@ impl Transactions {
 
     /// When to look again: a moment that stays where it is until then.
     pub fn next(&self) -> Option<Instant> {
-        let wheel = self.wheel.borrow();
-        wheel.as_ref().filter(|w| w.armed() > 0)?;
-        self.ticked.get().map(|last| last + TICK)
+        self.wheel.borrow().as_ref()?.next()
     }
 }
 
