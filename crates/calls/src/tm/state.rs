@@ -180,6 +180,12 @@ pub trait Watch {
     /// Something happened. The context holds the request with the transaction's AVPs, flags and notes; changes to them are
     /// kept.
     fn event(&self, ctx: &mut Ctx, event: &TxEvent<'_>);
+
+    /// Whether nothing that may still happen matters to it. The request of a transaction that is over goes early when this
+    /// holds for all who follow it.
+    fn is_done(&self) -> bool {
+        false
+    }
 }
 
 /// One transaction.
@@ -236,20 +242,24 @@ pub struct Tx {
 
 impl Tx {
     /// The final reply is out and no follower will look at the request again: keep only what answers retransmissions, since
-    /// that lasts for seconds. Reply routes that may still run keep the request and the AVPs that they see.
+    /// that lasts for seconds. Reply routes that may still run keep the request, the AVPs and the notes that they see.
     pub fn lighten(&mut self, stand_in: &Rc<Message>) {
-        if !self.core.is_final() || self.core.in_route() || !self.watchers.is_empty() {
+        if !self.core.is_final() || self.core.in_route() {
+            return;
+        }
+        self.watchers.retain(|w| !w.is_done());
+        if !self.watchers.is_empty() {
             return;
         }
         self.edits = None;
         self.late_edits.clear();
         self.target = Target::default();
-        // A 2xx that comes again is still relayed, and must look like the first one.
-        self.notes.retain(|(kind, _)| *kind == std::any::TypeId::of::<super::api::ReplyEdits>());
         (self.on_failure, self.on_branch) = (None, None);
         if self.awaits_replies() {
             return;
         }
+        // A 2xx that comes again is still relayed, and must look like the first one.
+        self.notes.retain(|(kind, _)| *kind == std::any::TypeId::of::<super::api::ReplyEdits>());
         self.request = stand_in.clone();
         self.avps.clear();
         self.on_reply = None;
