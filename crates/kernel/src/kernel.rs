@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use switchroom_script::Program;
 use switchroom_script::parse::ast::BlacklistDef;
-use switchroom_wire::sip::{Message, scan};
+use switchroom_wire::sip::{Message, Via, scan};
 
 use crate::by_type::ByType;
 use crate::context::{Ctx, Received};
@@ -97,6 +97,10 @@ pub struct Hooks {
     pub send_failed: Vec<fn(&Rc<Shard>, u64, SendError)>,
     /// See [`Hook::Connection`].
     pub connection: Vec<crate::module::ConnectionHook>,
+    /// See [`Hook::Overload`].
+    pub overload: Vec<fn(&Rc<Shard>, bool)>,
+    /// See [`Hook::Known`].
+    pub known: Vec<fn(&Shard, &[u8], &Via<'_>) -> bool>,
 }
 
 /// When a shard's timer is due, and what happens then.
@@ -130,6 +134,8 @@ pub struct Kernel {
     pub started: u64,
     /// Current `log_level`; changed by command.
     pub log_level: AtomicI64,
+    /// `xlog_print_level`.
+    pub xlog_print_level: i32,
     /// Current `xlog_level`.
     pub xlog_level: AtomicI64,
     /// The script in force.
@@ -179,6 +185,8 @@ impl Kernel {
                 Hook::Timer(when, what) => hooks.timers.push((*when, *what)),
                 Hook::SendFailed(f) => hooks.send_failed.push(*f),
                 Hook::Connection(f) => hooks.connection.push(*f),
+                Hook::Overload(f) => hooks.overload.push(*f),
+                Hook::Known(f) => hooks.known.push(*f),
             }
         }
         let events = Arc::new(Events::default());
@@ -188,6 +196,7 @@ impl Kernel {
         Kernel {
             registry,
             log_level: AtomicI64::new(settings.int("log_level")),
+            xlog_print_level: settings.int("xlog_print_level").clamp(-3, 4) as i32,
             xlog_level: AtomicI64::new(settings.int("xlog_level")),
             started: drivers.clock.unix().as_secs(),
             settings,

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
@@ -205,6 +205,10 @@ pub trait Net {
     fn overloaded(&self) -> bool {
         false
     }
+    /// The address that the system would send to `peer` from; `None` when it does not know.
+    fn source_for(&self, _peer: SocketAddr) -> Option<IpAddr> {
+        None
+    }
 }
 
 /// What a driver drives: the part of the house that lives on one worker thread.
@@ -221,6 +225,10 @@ pub trait Handler {
     fn deadline(&self) -> Option<Instant>;
     /// Timers up to `now` are due.
     fn tick(&self, now: Instant);
+    /// More comes than can be done (`true`), or that is over: once for each episode.
+    fn overload(&self, begins: bool) {
+        let _ = begins;
+    }
     /// Poll what waits (database answers, DNS, sleeps). Called after each batch and when the waker fires.
     fn poll_waits(&self, cx: &mut Context<'_>);
 }

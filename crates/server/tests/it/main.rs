@@ -12,6 +12,7 @@ mod database;
 mod database_servers;
 mod demo;
 mod dialogs;
+mod documented;
 mod events;
 mod faults;
 mod fork;
