@@ -201,3 +201,31 @@ route {
     }
     assert_eq!(house.count_log("unsaid is not printed"), 0);
 }
+
+#[test]
+fn the_log_has_a_prefix_and_its_outlets_are_filtered_and_muted_by_command() {
+    let routes = r#"route { xlog("L_WARN", "seen $rU\n"); send_reply(200, "OK"); }"#;
+    let house = Setup::new(&[routes]).params("log_prefix=\"box1\"\nstderror_enabled=no").start();
+    let mut alice = Ua::new("alice", house.addr);
+    let mut ask = |user: &str| {
+        let call = Call::new("alice", user);
+        let text = alice.request("OPTIONS", &format!("sip:{user}@127.0.0.1"), &call, "");
+        alice.send(text);
+        alice.expect_reply(200, &call);
+    };
+    ask("one");
+    // Nothing else takes the log, so it stays where somebody can see it.
+    assert!(house.expect_log("seen one").starts_with("box1: "));
+    assert_eq!(house.mi_json(&["log_level_filter", "stderror"])["Log level filter"], 0);
+    house.mi_json(&["log_level_filter", "stderror", "-1"]);
+    ask("two");
+    house.mi_json(&["log_level_filter", "stderror", "0"]);
+    house.mi_json(&["log_mute_state", "stderror", "1"]);
+    assert_eq!(house.mi_json(&["log_mute_state", "stderror"])["mute state"], 1);
+    ask("three");
+    house.mi_json(&["log_mute_state", "stderror", "0"]);
+    ask("four");
+    house.expect_log("seen four");
+    assert_eq!((house.count_log("seen two"), house.count_log("seen three")), (0, 0));
+    assert!(!house.mi(&["log_mute_state", "paper"]).0);
+}
