@@ -23,21 +23,22 @@ v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nt=0 0\r\na=x\r\n";
 
 #[allow(clippy::disallowed_methods)]
 fn time(name: &str, mut f: impl FnMut()) {
-    const ROUNDS: u32 = 400_000;
+    // Fewer `ROUNDS` are for callgrind.
+    let rounds = std::env::var("ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(400_000u32);
     // `cargo bench -- TEXT` runs what has TEXT in its name.
     if std::env::args().skip(1).any(|a| !a.starts_with("--") && !name.contains(&a)) {
         return;
     }
-    for _ in 0..ROUNDS / 10 {
+    for _ in 0..rounds / 10 {
         f();
     }
     let best = (0..5)
         .map(|_| {
             let start = Instant::now();
-            for _ in 0..ROUNDS {
+            for _ in 0..rounds {
                 f();
             }
-            start.elapsed().as_nanos() as f64 / f64::from(ROUNDS)
+            start.elapsed().as_nanos() as f64 / f64::from(rounds)
         })
         .fold(f64::INFINITY, f64::min);
     println!("{name}: {best:.0} ns");

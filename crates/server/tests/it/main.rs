@@ -35,6 +35,7 @@ mod services;
 mod session;
 mod shared_location;
 mod smpp;
+mod sms_servers;
 mod smsc;
 mod support;
 mod tcp;

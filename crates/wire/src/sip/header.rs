@@ -106,23 +106,37 @@ headers! {
     Geolocation = "Geolocation";
 }
 
-const SLOTS: usize = 256;
+const SLOTS: usize = 1024;
 const EMPTY: u8 = u8::MAX;
 
-/// Open-addressed table over a name as it is usually written, filled at compile time.
-static USUAL: [u8; SLOTS] = {
+/// The multiplier that gives each name, as it is usually written, a slot of its own; found at compile time.
+const MULTIPLIER: u64 = {
+    let mut multiplier: u64 = 0x9e37_79b9_7f4a_7c15;
+    while table_of(multiplier).is_none() {
+        multiplier = multiplier.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(2);
+    }
+    multiplier
+};
+
+/// Which name may stand in which slot.
+static USUAL: [u8; SLOTS] = match table_of(MULTIPLIER) {
+    Some(table) => table,
+    None => [EMPTY; SLOTS],
+};
+
+const fn table_of(multiplier: u64) -> Option<[u8; SLOTS]> {
     let mut table = [EMPTY; SLOTS];
     let mut i = 0;
     while i < NAMES.len() {
-        let mut at = slot(words(NAMES[i].as_bytes()), NAMES[i].len());
-        while table[at] != EMPTY {
-            at = (at + 1) % SLOTS;
+        let at = slot(words(NAMES[i].as_bytes()), NAMES[i].len(), multiplier);
+        if table[at] != EMPTY {
+            return None;
         }
         table[at] = i as u8;
         i += 1;
     }
-    table
-};
+    Some(table)
+}
 
 /// Which names have which length, as bits.
 static BY_LENGTH: [u128; 32] = {
@@ -136,12 +150,19 @@ static BY_LENGTH: [u128; 32] = {
     table
 };
 
-/// The words of every name.
-static WORDS: [(u64, u64); NAMES.len()] = {
-    let mut table = [(0, 0); NAMES.len()];
+/// A name in the form it is compared in.
+struct Known {
+    words: (u64, u64),
+    len: u8,
+    id: HeaderId,
+}
+
+static KNOWN: [Known; NAMES.len()] = {
+    let mut table = [const { Known { words: (0, 0), len: 0, id: HeaderId::Other } }; NAMES.len()];
     let mut i = 0;
     while i < NAMES.len() {
-        table[i] = words(NAMES[i].as_bytes());
+        assert!(NAMES[i].len() <= u8::MAX as usize);
+        table[i] = Known { words: words(NAMES[i].as_bytes()), len: NAMES[i].len() as u8, id: IDS[i] };
         i += 1;
     }
     table
@@ -170,40 +191,40 @@ const fn words(name: &[u8]) -> (u64, u64) {
     }
 }
 
-const fn slot((first, last): (u64, u64), len: usize) -> usize {
+const fn slot((first, last): (u64, u64), len: usize, multiplier: u64) -> usize {
     let mixed = first ^ last.rotate_left(23) ^ (len as u64).rotate_left(48);
-    (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize
+    (mixed.wrapping_mul(multiplier) >> (64 - SLOTS.ilog2())) as usize
 }
 
 impl HeaderId {
     /// Classifies a header name, long or compact, in any case.
+    #[inline]
     #[must_use]
     pub fn from_name(name: &[u8]) -> HeaderId {
-        match name {
-            [] => HeaderId::Other,
-            [letter] => match letter.to_ascii_lowercase() {
-                l @ b'a'..=b'z' => COMPACT[usize::from(l - b'a')],
-                _ => HeaderId::Other,
-            },
-            _ => {
-                let words = words(name);
-                let mut at = slot(words, name.len());
-                while USUAL[at] != EMPTY {
-                    let i = usize::from(USUAL[at]);
-                    let known = NAMES[i].as_bytes();
-                    if WORDS[i] == words && known.len() == name.len() && (name.len() <= 16 || known == name) {
-                        return IDS[i];
-                    }
-                    at = (at + 1) % SLOTS;
-                }
-                HeaderId::from_unusual(name)
-            }
-        }
+        HeaderId::from_usual(name).unwrap_or_else(|| HeaderId::from_unusual(name))
     }
 
-    /// A name in another case than usual, or one we do not know.
+    /// A name as it is usually written.
+    #[inline]
+    pub(crate) fn from_usual(name: &[u8]) -> Option<HeaderId> {
+        let words = words(name);
+        // An empty slot names nothing.
+        let known = KNOWN.get(usize::from(USUAL[slot(words, name.len(), MULTIPLIER)]))?;
+        let same = known.words == words
+            && usize::from(known.len) == name.len()
+            && (name.len() <= 16 || known.id.name().as_bytes() == name);
+        same.then_some(known.id)
+    }
+
+    /// A compact name, a name in another case than usual, or one we do not know.
     #[inline(never)]
-    fn from_unusual(name: &[u8]) -> HeaderId {
+    pub(crate) fn from_unusual(name: &[u8]) -> HeaderId {
+        if let [letter] = name {
+            return match letter.to_ascii_lowercase() {
+                l @ b'a'..=b'z' => COMPACT[usize::from(l - b'a')],
+                _ => HeaderId::Other,
+            };
+        }
         let mut candidates = BY_LENGTH.get(name.len()).copied().unwrap_or(0);
         while candidates != 0 {
             let i = candidates.trailing_zeros() as usize;

@@ -75,9 +75,9 @@ impl Message {
     /// Checks what routing and answering need: start line, boundaries, the mandatory headers of RFC 3261 §8.1.1 (except
     /// Max-Forwards, which old peers leave out), CSeq and Content-Length. [`Message::check`] checks the rest.
     pub fn parse(buf: Bytes) -> Result<Message, ParseError> {
-        let (buf, start, fault) = begin(buf)?;
+        let (buf, start, line_ends, fault) = begin(buf)?;
         let mut message = Message::unread(buf, start);
-        match message.read(fault) {
+        match message.read(line_ends, fault) {
             None => Ok(message),
             Some(fault) => Err(message.refuse(fault)),
         }
@@ -101,8 +101,8 @@ impl Message {
     }
 
     /// Finds the headers and checks what cannot be missing; the first fault.
-    fn read(&mut self, fault: Option<Fault>) -> Option<Fault> {
-        let headers = self.find_headers().err();
+    fn read(&mut self, line_ends: scan::LineEnds, fault: Option<Fault>) -> Option<Fault> {
+        let headers = self.find_headers(line_ends).err();
         let mandatory = self.check_mandatory().err();
         fault.or(headers).or(mandatory)
     }
@@ -118,11 +118,12 @@ impl Message {
     /// Reads a message to the place where it stays: a request as strictly as [`Message::check`], a reply as
     /// [`Message::parse`] does.
     pub fn shared(buf: Bytes) -> Result<Rc<Message>, ParseError> {
-        let (buf, start, fault) = begin(buf)?;
+        let (buf, start, line_ends, fault) = begin(buf)?;
         let mut shared = Rc::new(Message::unread(buf, start));
         let Some(message) = Rc::get_mut(&mut shared) else { return Ok(shared) };
-        let fault =
-            message.read(fault).or_else(|| message.is_request().then(|| message.find_fault()).flatten());
+        let fault = message
+            .read(line_ends, fault)
+            .or_else(|| message.is_request().then(|| message.find_fault()).flatten());
         match fault {
             None => Ok(shared),
             Some(fault) => Err(Rc::unwrap_or_clone(shared).refuse(fault)),
@@ -141,35 +142,49 @@ impl Message {
         ParseError::Reject { code, reason: fault.reason(), fault, message: Box::new(self) }
     }
 
-    fn find_headers(&mut self) -> Result<(), Fault> {
+    #[inline(never)]
+    fn find_headers(&mut self, mut line_ends: scan::LineEnds) -> Result<(), Fault> {
         let buf: &[u8] = &self.buf;
         let mut fault = Ok(());
-        let line_ends = scan::LineEnds::new();
         let mut line = self.start.end() as usize;
         loop {
-            let Some(&first) = buf.get(line) else {
+            let mut next = line_ends.next(buf).map_or(buf.len(), |end| end + 1);
+            let Some(rest @ [first, ..]) = buf.get(line..) else {
                 self.head_end = buf.len() as u32;
                 self.body = buf.len() as u32;
                 return fault.and(Err(Fault::Truncated));
             };
-            if first <= b'\r'
-                && let Some(empty) = empty_line(&buf[line..])
+            if *first <= b'\r'
+                && let [b'\n', ..] | [b'\r', b'\n', ..] = rest
             {
                 self.head_end = line as u32;
-                self.body = (line + empty) as u32;
+                self.body = next as u32;
                 return fault;
             }
-            let text = header_text(&buf[line..], line_ends);
-            let colon = scan::find_near(text, b':').unwrap_or(0);
-            let name = trim_blank(&text[..colon]);
-            let id = HeaderId::from_name(name);
-            let sound =
-                id != HeaderId::Other || (!name.is_empty() && name.iter().all(|b| TOKEN[usize::from(*b)]));
-            if !sound || name.len() > MAX_NAME || colon > MAX_COLON {
-                fault = fault.and(Err(Fault::HeaderLine));
-                line += text.len();
-                continue;
+            if let Some(b' ' | b'\t') = buf.get(next) {
+                (next, line_ends) = fold_end(buf, next, line_ends);
             }
+            let text = rest.get(..next - line).unwrap_or(rest);
+            // Nearly all names are shorter than that, and the message goes on behind the header.
+            let colon = match rest.first_chunk().map(|start| scan::marks(start, b':')) {
+                Some(marks) if marks != 0 => marks.trailing_zeros() as usize,
+                _ => scan::find_near(text, b':').unwrap_or(0),
+            };
+            let mut name = text.get(..colon).unwrap_or(&[]);
+            let id = match HeaderId::from_usual(name) {
+                Some(id) => id,
+                None => {
+                    name = trim_blank(name);
+                    let id = HeaderId::from_unusual(name);
+                    let sound = id != HeaderId::Other || is_name(name);
+                    if !sound || colon > MAX_COLON || name.len() > MAX_NAME {
+                        fault = fault.and(Err(Fault::HeaderLine));
+                        line = next;
+                        continue;
+                    }
+                    id
+                }
+            };
             if self.headers.len() == MAX_HEADERS {
                 self.head_end = line as u32;
                 self.body = buf.len() as u32;
@@ -187,18 +202,18 @@ impl Message {
                 line: line as u32,
                 value: value.min(usize::from(u16::MAX)) as u16,
                 value_end: (line + value_end) as u32,
-                end: (line + text.len()) as u32,
+                end: next as u32,
                 name_len: name.len() as u8,
                 id,
             });
-            line += text.len();
+            line = next;
         }
     }
 
     fn check_mandatory(&mut self) -> Result<(), Fault> {
         let available = self.buf.len() - self.body as usize;
-        if let Some(length) = self.header(HeaderId::ContentLength) {
-            let length = scan::number(length.value)
+        if let Some(length) = self.given(HeaderId::ContentLength) {
+            let length = scan::number(length)
                 .ok_or(FieldError::Malformed(HeaderId::ContentLength, "not a number of bytes"))?;
             if length as usize > available {
                 return Err(Fault::BodyTooShort);
@@ -232,7 +247,7 @@ impl Message {
             StartLine::Request { method, name: own, .. } if own.get(&self.buf) == name => {
                 Ok((number, method))
             }
-            _ if !name.iter().all(|b| TOKEN[usize::from(*b)]) => Err(malformed("the method is not a token")),
+            _ if !name.iter().all(|b| scan::is_token(*b)) => Err(malformed("the method is not a token")),
             StartLine::Request { .. } => Err(Fault::MethodMismatch),
             StartLine::Reply { .. } => Ok((number, Method::from_bytes(name))),
         }
@@ -439,8 +454,8 @@ impl Message {
         if let Some(known) = cell.get() {
             return known.as_ref().map(|spans| spans.view(&self.buf)).map_err(|e| *e);
         }
-        let read = match self.header(id) {
-            Some(h) => NameAddr::parse(h.value).map_err(|what| FieldError::Malformed(id, what)),
+        let read = match self.given(id) {
+            Some(value) => NameAddr::parse(value).map_err(|what| FieldError::Malformed(id, what)),
             None => Err(FieldError::Missing(id)),
         };
         let _ = cell.set(read.as_ref().map(|a| NameAddrSpans::of(&self.buf, a)).map_err(|e| *e));
@@ -485,9 +500,9 @@ impl Message {
 
     /// Max-Forwards; `None` when the header is missing. Values above 255 are read as they are.
     pub fn max_forwards(&self) -> Result<Option<u32>, FieldError> {
-        match self.header(HeaderId::MaxForwards) {
+        match self.given(HeaderId::MaxForwards) {
             None => Ok(None),
-            Some(h) => scan::number(h.value)
+            Some(value) => scan::number(value)
                 .map(Some)
                 .ok_or(FieldError::Malformed(HeaderId::MaxForwards, "not a number")),
         }
@@ -496,19 +511,19 @@ impl Message {
     /// Expires in seconds; `None` when missing or malformed (RFC 3261 §20.19 lets both mean the default).
     #[must_use]
     pub fn expires(&self) -> Option<u32> {
-        scan::number(self.header(HeaderId::Expires)?.value)
+        scan::number(self.given(HeaderId::Expires)?)
     }
 
     /// Content-Length in bytes, when given.
     #[must_use]
     pub fn content_length(&self) -> Option<u32> {
-        scan::number(self.header(HeaderId::ContentLength)?.value)
+        scan::number(self.given(HeaderId::ContentLength)?)
     }
 
     /// Content-Type with its parameters.
     #[must_use]
     pub fn content_type(&self) -> Option<&[u8]> {
-        self.header(HeaderId::ContentType).map(|h| h.value)
+        self.given(HeaderId::ContentType)
     }
 
     /// The body; empty when there is none.
@@ -535,9 +550,22 @@ impl Message {
 
     /// The value of the first header of this kind, empty when missing.
     fn value(&self, id: HeaderId) -> &[u8] {
-        self.header(id).map_or(&[], |h| h.value)
+        self.given(id).unwrap_or(&[])
     }
 
+    /// The value of the first header of this kind.
+    #[inline]
+    fn given(&self, id: HeaderId) -> Option<&[u8]> {
+        self.headers.get(self.first(id)?).map(|slot| self.value_of(slot))
+    }
+
+    #[inline]
+    fn value_of(&self, slot: &Slot) -> &[u8] {
+        let from = slot.line + u32::from(slot.value);
+        scan::trim_start(self.buf.get(from as usize..slot.value_end as usize).unwrap_or(&[]))
+    }
+
+    #[inline]
     fn first(&self, id: HeaderId) -> Option<usize> {
         match self.first.get(id as usize) {
             Some(&NONE) => None,
@@ -554,14 +582,14 @@ impl Message {
             id: slot.id,
             index,
             name: get(slot.line, slot.line + u32::from(slot.name_len)),
-            value: scan::trim_start(get(slot.line + u32::from(slot.value), slot.value_end)),
+            value: self.value_of(slot),
             line: get(slot.line, slot.end),
         }
     }
 }
 
 /// Reads the start line; the fault is one that can be answered.
-fn begin(mut buf: Bytes) -> Result<(Bytes, StartLine, Option<Fault>), ParseError> {
+fn begin(mut buf: Bytes) -> Result<(Bytes, StartLine, scan::LineEnds, Option<Fault>), ParseError> {
     let lead = buf.iter().position(|b| !matches!(b, b'\r' | b'\n')).unwrap_or(buf.len());
     buf.advance(lead);
     if buf.is_empty() {
@@ -570,38 +598,50 @@ fn begin(mut buf: Bytes) -> Result<(Bytes, StartLine, Option<Fault>), ParseError
     if buf.len() > MAX_MESSAGE {
         return Err(ParseError::Drop(Fault::TooLong));
     }
-    let (start, fault) = StartLine::parse(&buf).map_err(ParseError::Drop)?;
-    Ok((buf, start, fault))
+    let mut line_ends = scan::LineEnds::new();
+    let (start, fault) = StartLine::parse(&buf, &mut line_ends).map_err(ParseError::Drop)?;
+    Ok((buf, start, line_ends, fault))
 }
 
 impl StartLine {
     /// Reads the first line. A wrong version in an otherwise sound line comes back beside it.
-    fn parse(buf: &[u8]) -> Result<(StartLine, Option<Fault>), Fault> {
-        let newline = memchr::memchr(b'\n', buf).ok_or(Fault::StartLine)?;
+    fn parse(buf: &[u8], line_ends: &mut scan::LineEnds) -> Result<(StartLine, Option<Fault>), Fault> {
+        let newline = line_ends.next(buf).ok_or(Fault::StartLine)?;
         let end = newline as u32 + 1;
         let line = scan::trim_end(&buf[..newline]);
         if line.get(..4).is_some_and(|p| p.eq_ignore_ascii_case(b"SIP/")) {
             return Self::parse_status(buf, line, end);
         }
-        let space = memchr::memchr(b' ', line).ok_or(Fault::StartLine)?;
-        let last = memchr::memrchr(b' ', line).filter(|at| *at > space).ok_or(Fault::StartLine)?;
+        let space = scan::find_near(line, b' ').ok_or(Fault::StartLine)?;
+        let (last, fault) = match line.strip_suffix(b" SIP/2.0") {
+            Some(front) => (front.len(), None),
+            None => Self::unusual_version(line)?,
+        };
         let name = &line[..space];
-        if name.is_empty() || !name.iter().all(|b| TOKEN[usize::from(*b)]) {
+        let method = Method::from_bytes(name);
+        if (method == Method::Other && !is_name(name)) || last <= space {
             return Err(Fault::StartLine);
         }
-        let fault = match &line[last + 1..] {
-            b"SIP/2.0" => None,
-            v if v.eq_ignore_ascii_case(b"SIP/2.0") => None,
-            v if v.get(..4).is_some_and(|p| p.eq_ignore_ascii_case(b"SIP/")) => Some(Fault::Version),
-            _ => return Err(Fault::StartLine),
-        };
         let start = StartLine::Request {
-            method: Method::from_bytes(name),
+            method,
             name: Span::of(buf, name),
             uri: Span::of(buf, &line[space + 1..last]),
             end,
         };
         Ok((start, fault))
+    }
+
+    /// Where the version begins (the space before it), and what is wrong with it.
+    #[inline(never)]
+    fn unusual_version(line: &[u8]) -> Result<(usize, Option<Fault>), Fault> {
+        let last = memchr::memrchr(b' ', line).ok_or(Fault::StartLine)?;
+        match &line[last + 1..] {
+            v if v.eq_ignore_ascii_case(b"SIP/2.0") => Ok((last, None)),
+            v if v.get(..4).is_some_and(|p| p.eq_ignore_ascii_case(b"SIP/")) => {
+                Ok((last, Some(Fault::Version)))
+            }
+            _ => Err(Fault::StartLine),
+        }
     }
 
     fn parse_status(buf: &[u8], line: &[u8], end: u32) -> Result<(StartLine, Option<Fault>), Fault> {
@@ -640,23 +680,17 @@ impl HeaderId {
     }
 }
 
-/// The length of the empty line that ends the headers, if `rest` begins with it.
-fn empty_line(rest: &[u8]) -> Option<usize> {
-    match rest {
-        [b'\n', ..] => Some(1),
-        [b'\r', b'\n', ..] => Some(2),
-        _ => None,
+/// The end of a header whose first line ends at `next`, where it goes on.
+#[cold]
+fn fold_end(buf: &[u8], mut next: usize, mut line_ends: scan::LineEnds) -> (usize, scan::LineEnds) {
+    while let Some(b' ' | b'\t') = buf.get(next) {
+        next = line_ends.next(buf).map_or(buf.len(), |end| end + 1);
     }
+    (next, line_ends)
 }
 
-/// One header with its folds and line ends, off the front of `rest`.
-#[inline]
-fn header_text(rest: &[u8], line_ends: scan::LineEnds) -> &[u8] {
-    let mut end = line_ends.find(rest).map_or(rest.len(), |at| at + 1);
-    while matches!(rest.get(end), Some(b' ' | b'\t')) {
-        end += line_ends.find(&rest[end..]).map_or(rest.len() - end, |at| at + 1);
-    }
-    &rest[..end]
+fn is_name(name: &[u8]) -> bool {
+    !name.is_empty() && name.iter().all(|b| scan::is_token(*b))
 }
 
 /// Where the value that begins at `from` starts and ends without the white space around it. Nearly always that is one space
@@ -680,27 +714,9 @@ fn trimmed(text: &[u8], mut from: usize) -> (usize, usize) {
 }
 
 /// The name without blanks before the colon.
-#[inline]
 fn trim_blank(mut name: &[u8]) -> &[u8] {
     while let [rest @ .., b' ' | b'\t'] = name {
         name = rest;
     }
     name
 }
-
-/// Which bytes are characters of `token`.
-static TOKEN: [bool; 256] = {
-    let mut table = [false; 256];
-    let extra = b"-.!%*_+`'~";
-    let mut i = 0;
-    while i < 256 {
-        table[i] = (i as u8).is_ascii_alphanumeric();
-        i += 1;
-    }
-    i = 0;
-    while i < extra.len() {
-        table[extra[i] as usize] = true;
-        i += 1;
-    }
-    table
-};

@@ -138,6 +138,9 @@ fn find_bracket(s: &[u8]) -> Result<Option<usize>, &'static str> {
             return Err("no '<' after the display name");
         }
     }
+    if s.get(i) == Some(&b'<') {
+        return Ok(Some(i));
+    }
     match s[i..].iter().position(|b| matches!(b, b'<' | b';' | b'"')) {
         Some(at) if s[i + at] == b'<' => Ok(Some(i + at)),
         _ => Ok(None),

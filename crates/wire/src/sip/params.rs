@@ -67,7 +67,8 @@ impl<'a> Iterator for Params<'a> {
         while !self.rest.is_empty() {
             let text = self.rest;
             // Names are short; values may be long, and only at their start can a quoted string begin.
-            let name_end = text.iter().position(|b| matches!(b, b';' | b'=')).unwrap_or(text.len());
+            let text = text.strip_prefix(b";").unwrap_or(text);
+            let name_end = scan::find_near2(text, b';', b'=').unwrap_or(text.len());
             let name = trim(&text[..name_end]);
             let mut end = name_end;
             let mut value = None;

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use wide::u8x16;
 
 /// White space of a header value; line ends count, because inside a value they only occur folded.
 #[inline]
@@ -15,9 +16,19 @@ pub fn is_lws(b: u8) -> bool {
 #[inline]
 #[must_use]
 pub fn is_token(b: u8) -> bool {
-    b.is_ascii_alphanumeric()
-        || matches!(b, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
+    TOKEN[usize::from(b)]
 }
+
+static TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut b = 0;
+    while b < 256 {
+        table[b] = (b as u8).is_ascii_alphanumeric()
+            || matches!(b as u8, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~');
+        b += 1;
+    }
+    table
+};
 
 /// Removes white space at the start.
 #[inline]
@@ -117,24 +128,33 @@ fn other_ip_literal(host: &[u8]) -> Option<IpAddr> {
     text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text).parse().ok()
 }
 
-/// The first `needle`, expected within some bytes: eight at a time without the cost of a call.
+/// The first `needle`, expected within some bytes: sixteen at a time without the cost of a call.
 #[inline]
 #[must_use]
 pub fn find_near(s: &[u8], needle: u8) -> Option<usize> {
-    let pattern = LOW * u64::from(needle);
-    let mut words = s.chunks_exact(8);
     let mut at = 0;
-    for word in &mut words {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(word);
-        let differ = u64::from_le_bytes(bytes) ^ pattern;
-        let zero = below(differ, 1);
+    while let Some(block) = s[at..].first_chunk() {
+        let marks = marks(block, needle);
+        if marks != 0 {
+            return Some(at + marks.trailing_zeros() as usize);
+        }
+        at += 16;
+    }
+    let pattern = LOW * u64::from(needle);
+    if let Some(word) = s[at..].first_chunk() {
+        let zero = below(u64::from_le_bytes(*word) ^ pattern, 1);
         if zero != 0 {
             return Some(at + zero.trailing_zeros() as usize / 8);
         }
         at += 8;
     }
-    words.remainder().iter().position(|b| *b == needle).map(|i| at + i)
+    s[at..].iter().position(|b| *b == needle).map(|i| at + i)
+}
+
+/// A bit for each byte that is `needle`, the first byte's the lowest.
+#[inline]
+pub(crate) fn marks(block: &[u8; 16], needle: u8) -> u32 {
+    u8x16::new(*block).simd_eq(u8x16::splat(needle)).to_bitmask()
 }
 
 const LOW: u64 = 0x0101_0101_0101_0101;
@@ -146,40 +166,118 @@ fn below(word: u64, limit: u8) -> u64 {
     word.wrapping_sub(LOW * u64::from(limit)) & !word & HIGH
 }
 
-/// Whether a space or a control character is in there: eight bytes at a time.
+/// The first of two bytes, expected within some: see [`find_near`].
+#[inline]
+#[must_use]
+pub fn find_near2(s: &[u8], one: u8, other: u8) -> Option<usize> {
+    let mut at = 0;
+    while let Some(block) = s[at..].first_chunk() {
+        let marks = marks(block, one) | marks(block, other);
+        if marks != 0 {
+            return Some(at + marks.trailing_zeros() as usize);
+        }
+        at += 16;
+    }
+    s[at..].iter().position(|b| *b == one || *b == other).map(|i| at + i)
+}
+
+/// How many bytes at the start are characters of a host name or IPv4 address; the underscore is met in the field.
+#[inline]
+#[must_use]
+pub fn host_len(s: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(block) = s[at..].first_chunk::<16>() {
+        let block = u8x16::new(*block);
+        let up_to = |from: u8, count: u8| {
+            let offset = block - u8x16::splat(from);
+            offset.min(u8x16::splat(count)).simd_eq(offset)
+        };
+        let letter = (block | u8x16::splat(0x20)) - u8x16::splat(b'a');
+        let letter = letter.min(u8x16::splat(25)).simd_eq(letter);
+        // From the hyphen to 9 there is only the slash that does not belong.
+        let other = up_to(b'-', b'9' - b'-') & !block.simd_eq(u8x16::splat(b'/'));
+        let host = (letter | other | block.simd_eq(u8x16::splat(b'_'))).to_bitmask();
+        if host != 0xffff {
+            return at + host.trailing_ones() as usize;
+        }
+        at += 16;
+    }
+    at + s[at..].iter().position(|b| !HOST[usize::from(*b)]).unwrap_or(s.len() - at)
+}
+
+/// Which bytes are characters of a host name.
+static HOST: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut b = 0;
+    while b < 256 {
+        table[b] = (b as u8).is_ascii_alphanumeric() || matches!(b as u8, b'.' | b'-' | b'_');
+        b += 1;
+    }
+    table
+};
+
+/// Whether a space or a control character is in there.
 #[inline]
 #[must_use]
 pub fn has_blank(s: &[u8]) -> bool {
-    let (words, rest) = s.as_chunks::<8>();
-    let found = words.iter().fold(0, |found, w| found | below(u64::from_le_bytes(*w), b' ' + 1));
-    found != 0 || rest.iter().any(|b| *b <= b' ')
+    let blank = u8x16::splat(b' ');
+    let mut rest = s;
+    while let Some((block, after)) = rest.split_first_chunk() {
+        if u8x16::new(*block).min(blank).simd_eq(u8x16::new(*block)).to_bitmask() != 0 {
+            return true;
+        }
+        rest = after;
+    }
+    if let Some((word, after)) = rest.split_first_chunk() {
+        if below(u64::from_le_bytes(*word), b' ' + 1) != 0 {
+            return true;
+        }
+        rest = after;
+    }
+    rest.iter().any(|b| *b <= b' ')
 }
 
-/// Finds line ends. SSE2 is part of x86-64, so there no time goes into asking what the processor can do.
-#[derive(Clone, Copy)]
+/// Steps from line end to line end of one text, which is looked at 64 bytes at a time.
 pub(crate) struct LineEnds {
-    #[cfg(target_arch = "x86_64")]
-    sse2: Option<memchr::arch::x86_64::sse2::memchr::One>,
+    /// Line ends that were found and not told yet: a bit for each byte from `base`.
+    found: u64,
+    base: usize,
+    /// Where the bytes begin that were not looked at.
+    rest: usize,
 }
 
 impl LineEnds {
     #[inline]
     pub fn new() -> LineEnds {
-        LineEnds {
-            #[cfg(target_arch = "x86_64")]
-            sse2: memchr::arch::x86_64::sse2::memchr::One::new(b'\n'),
-        }
+        LineEnds { found: 0, base: 0, rest: 0 }
     }
 
-    /// The first line end.
+    /// The next line end; `text` is the same every time.
     #[inline]
-    pub fn find(self, s: &[u8]) -> Option<usize> {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(one) = self.sse2 {
-            return one.find(s);
+    pub fn next(&mut self, text: &[u8]) -> Option<usize> {
+        while self.found == 0 {
+            let rest = text.get(self.rest..)?;
+            self.found = match rest.first_chunk() {
+                Some(block) => line_ends(block),
+                None if rest.is_empty() => return None,
+                None => {
+                    let mut block = [0; 64];
+                    block[..rest.len()].copy_from_slice(rest);
+                    line_ends(&block)
+                }
+            };
+            (self.base, self.rest) = (self.rest, self.rest + 64);
         }
-        find_near(s, b'\n')
+        let at = self.base + self.found.trailing_zeros() as usize;
+        self.found &= self.found - 1;
+        Some(at)
     }
+}
+
+#[inline]
+fn line_ends(block: &[u8; 64]) -> u64 {
+    let (parts, _) = block.as_chunks();
+    parts.iter().rev().fold(0, |found, part| found << 16 | u64::from(marks(part, b'\n')))
 }
 
 /// The offset just behind the quoted string that starts at `at` (which holds the opening quote).
@@ -432,6 +530,46 @@ mod tests {
                 assert_eq!(find_near(&text, b':'), Some(at));
             }
             assert_eq!(find_near(&vec![0xba; len], b':'), None);
+        }
+    }
+
+    #[test]
+    fn either_of_two_bytes_is_found_at_every_offset() {
+        for len in 0..40 {
+            for at in 0..len {
+                for b in [b';', b'='] {
+                    let mut text = vec![b'a'; len];
+                    text[len - 1] = b';';
+                    text[at] = b;
+                    assert_eq!(find_near2(&text, b'=', b';'), Some(at));
+                }
+            }
+            assert_eq!(find_near2(&vec![b'<'; len], b'=', b';'), None);
+        }
+    }
+
+    #[test]
+    fn a_host_ends_at_the_first_byte_that_does_not_belong_to_one() {
+        for b in 0..=255u8 {
+            for at in 0..40 {
+                let mut text = [b'a'; 40];
+                text[at] = b;
+                let belongs = b.is_ascii_alphanumeric() || b".-_".contains(&b);
+                assert_eq!(host_len(&text), if belongs { 40 } else { at }, "{b} at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_line_end_is_told_once_and_in_order() {
+        for len in 0..200 {
+            for step in [1, 2, 3, 7, 63, 64, 65] {
+                let text: Vec<u8> = (0..len).map(|i| if i % step == 0 { b'\n' } else { b'\r' }).collect();
+                let mut ends = LineEnds::new();
+                let told: Vec<usize> = std::iter::from_fn(|| ends.next(&text)).collect();
+                assert_eq!(told, (0..len).step_by(step).collect::<Vec<_>>(), "{len} {step}");
+                assert_eq!(ends.next(&text), None);
+            }
         }
     }
 

@@ -66,19 +66,8 @@ pub struct Uri<'a> {
 impl<'a> Uri<'a> {
     /// Reads a URI that is the whole of `raw`.
     pub fn parse(raw: &'a [u8]) -> Result<Uri<'a>, UriError> {
-        let colon = scan::find_near(raw, b':').ok_or(UriError::Scheme)?;
+        let (scheme, colon) = read_scheme(raw)?;
         let (scheme_name, rest) = (&raw[..colon], &raw[colon + 1..]);
-        let scheme = match scheme_name.len() {
-            3 if scheme_name.eq_ignore_ascii_case(b"sip") => Scheme::Sip,
-            4 if scheme_name.eq_ignore_ascii_case(b"sips") => Scheme::Sips,
-            3 if scheme_name.eq_ignore_ascii_case(b"tel") => Scheme::Tel,
-            _ if is_scheme(scheme_name) => Scheme::Other,
-            _ => return Err(UriError::Scheme),
-        };
-        // Without an early exit, so that it is done many bytes at a time.
-        if rest.iter().fold(false, |bad, &b| bad | (b <= b' ') | (b == 0x7f) | (b == b'<') | (b == b'>')) {
-            return Err(UriError::Character);
-        }
         let mut uri = Uri {
             raw,
             scheme,
@@ -93,6 +82,7 @@ impl<'a> Uri<'a> {
         match scheme {
             Scheme::Sip | Scheme::Sips => uri.read_sip(rest)?,
             Scheme::Tel => uri.read_tel(rest)?,
+            Scheme::Other if has_forbidden(rest) => return Err(UriError::Character),
             Scheme::Other => {}
         }
         Ok(uri)
@@ -103,6 +93,9 @@ impl<'a> Uri<'a> {
         if let Some(at) = scan::find_near(rest, b'@') {
             let userinfo = &rest[..at];
             hostport = &rest[at + 1..];
+            if has_forbidden(userinfo) {
+                return Err(UriError::Character);
+            }
             match scan::find_near(userinfo, b':') {
                 Some(colon) => {
                     self.user = Some(&userinfo[..colon]);
@@ -111,7 +104,8 @@ impl<'a> Uri<'a> {
                 None => self.user = Some(userinfo),
             }
         }
-        let (host, port, tail) = split_host_port(hostport).ok_or(UriError::Host)?;
+        let host_error = || if has_forbidden(rest) { UriError::Character } else { UriError::Host };
+        let (host, port, tail) = split_host_port(hostport).ok_or_else(host_error)?;
         self.host = host;
         self.port = match port {
             Some(digits) => Some(read_port(digits).ok_or(UriError::Port)?),
@@ -119,19 +113,23 @@ impl<'a> Uri<'a> {
         };
         match tail.first() {
             None => {}
-            Some(b';' | b'?') => match memchr::memchr(b'?', tail) {
+            Some(b';' | b'?') if has_forbidden(tail) => return Err(UriError::Character),
+            Some(b';' | b'?') => match scan::find_near(tail, b'?') {
                 Some(q) => {
                     self.params = &tail[..q];
                     self.headers = Some(&tail[q + 1..]);
                 }
                 None => self.params = tail,
             },
-            Some(_) => return Err(UriError::Host),
+            Some(_) => return Err(host_error()),
         }
         Ok(())
     }
 
     fn read_tel(&mut self, rest: &'a [u8]) -> Result<(), UriError> {
+        if has_forbidden(rest) {
+            return Err(UriError::Character);
+        }
         let end = memchr::memchr(b';', rest).unwrap_or(rest.len());
         let number = &rest[..end];
         if !number.iter().any(u8::is_ascii_hexdigit) && !number.contains(&b'*') && !number.contains(&b'#') {
@@ -172,6 +170,31 @@ impl<'a> Uri<'a> {
     pub fn host_bare(&self) -> &'a [u8] {
         bare_host(self.host)
     }
+}
+
+/// The scheme, and where its colon is.
+#[inline]
+fn read_scheme(raw: &[u8]) -> Result<(Scheme, usize), UriError> {
+    if let [s, i, p, b':', ..] = raw
+        && [s | 0x20, i | 0x20, p | 0x20] == *b"sip"
+    {
+        return Ok((Scheme::Sip, 3));
+    }
+    let colon = scan::find_near(raw, b':').ok_or(UriError::Scheme)?;
+    let name = &raw[..colon];
+    match name.len() {
+        4 if name.eq_ignore_ascii_case(b"sips") => Ok((Scheme::Sips, colon)),
+        3 if name.eq_ignore_ascii_case(b"tel") => Ok((Scheme::Tel, colon)),
+        _ if is_scheme(name) => Ok((Scheme::Other, colon)),
+        _ => Err(UriError::Scheme),
+    }
+}
+
+/// Whether a character is in there that may stand nowhere in a URI.
+#[inline]
+fn has_forbidden(part: &[u8]) -> bool {
+    // Without an early exit, so that it is done many bytes at a time.
+    part.iter().fold(false, |bad, &b| bad | (b <= b' ') | (b == 0x7f) | (b == b'<') | (b == b'>'))
 }
 
 fn is_scheme(name: &[u8]) -> bool {
@@ -334,14 +357,7 @@ pub(crate) fn split_host_port(s: &[u8]) -> Option<(&[u8], Option<&[u8]>, &[u8])>
         }
         end + 1
     } else {
-        // Most hosts are followed by the end or one of a few bytes, so four at a time pay.
-        let mut len = 0;
-        while let Some([a, b, c, d]) = s.get(len..len + 4)
-            && HOST[usize::from(*a)] & HOST[usize::from(*b)] & HOST[usize::from(*c)] & HOST[usize::from(*d)]
-        {
-            len += 4;
-        }
-        len += s[len..].iter().position(|b| !HOST[usize::from(*b)]).unwrap_or(s.len() - len);
+        let len = scan::host_len(s);
         if len == 0 {
             return None;
         }
@@ -356,18 +372,6 @@ pub(crate) fn split_host_port(s: &[u8]) -> Option<(&[u8], Option<&[u8]>, &[u8])>
         _ => Some((host, None, rest)),
     }
 }
-
-/// Which bytes are characters of a host name; the underscore is met in the field.
-static HOST: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut i = 0;
-    while i < 256 {
-        let b = i as u8;
-        table[i] = b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-        i += 1;
-    }
-    table
-};
 
 pub(crate) fn read_port(digits: &[u8]) -> Option<u16> {
     scan::number(digits).and_then(|n| u16::try_from(n).ok())

@@ -44,10 +44,10 @@ impl<'a> Via<'a> {
     /// Reads one value (no comma list); the error says what is wrong.
     pub fn parse(raw: &'a [u8]) -> Result<Via<'a>, &'static str> {
         let raw = trim(raw);
-        let rest = word(raw, b"SIP").ok_or("protocol is not SIP")?;
-        let rest = slash(rest)?;
-        let rest = word(rest, b"2.0").ok_or("version is not 2.0")?;
-        let rest = slash(rest)?;
+        let rest = match raw.strip_prefix(b"SIP/2.0/") {
+            Some(rest) if !rest.first().is_some_and(|b| scan::is_lws(*b)) => rest,
+            _ => unusual_protocol(raw)?,
+        };
         let end = rest.iter().position(|b| !scan::is_token(*b)).unwrap_or(rest.len());
         let (transport, rest) = rest.split_at(end);
         if transport.is_empty() || !rest.first().is_some_and(|b| scan::is_lws(*b)) {
@@ -115,6 +115,13 @@ impl<'a> Via<'a> {
     pub fn host_bare(&self) -> &'a [u8] {
         bare_host(self.host)
     }
+}
+
+/// What stands behind the protocol and version, in another case or with white space around the slashes.
+#[inline(never)]
+fn unusual_protocol(s: &[u8]) -> Result<&[u8], &'static str> {
+    let rest = slash(word(s, b"SIP").ok_or("protocol is not SIP")?)?;
+    slash(word(rest, b"2.0").ok_or("version is not 2.0")?)
 }
 
 fn word<'a>(s: &'a [u8], expect: &[u8]) -> Option<&'a [u8]> {
