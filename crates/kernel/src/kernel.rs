@@ -192,7 +192,7 @@ impl Kernel {
         }
         Kernel {
             registry,
-            log_level: AtomicI64::new(settings.int("log_level")),
+            log_level: AtomicI64::new(if settings.on("debug_mode") { 4 } else { settings.int("log_level") }),
             log_outlets: LogOutlets::new(&settings),
             xlog_print_level: settings.int("xlog_print_level").clamp(-3, 4) as i32,
             xlog_level: AtomicI64::new(settings.int("xlog_level")),
