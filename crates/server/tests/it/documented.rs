@@ -203,6 +203,41 @@ route {
 }
 
 #[test]
+fn a_short_number_becomes_what_its_owner_stored() {
+    let routes = r#"
+route {
+    if (sd_lookup("speed_dial")) { send_reply(302, "$ru"); exit; }
+    if (sd_lookup("speed_dial", "sip:carol@127.0.0.1")) { send_reply(301, "$ru"); exit; }
+    send_reply(404, "$rc");
+}
+"#;
+    let house = Setup::new(&[routes])
+        .params("loadmodule \"speeddial.so\"\nmodparam(\"speeddial\", \"use_domain\", 2)")
+        .database()
+        .start();
+    for (owner, domain, short, uri) in [
+        ("alice", "127.0.0.1", "11", "sip:aunt@192.0.2.1"),
+        ("alice", "elsewhere", "12", "sip:never@192.0.2.1"),
+        ("carol", "127.0.0.1", "13", "sip:cousin@192.0.2.1"),
+    ] {
+        house.sql(&format!(
+            "INSERT INTO speed_dial (username, domain, sd_username, sd_domain, new_uri, fname, lname, description) \
+             VALUES ('{owner}', '{domain}', '{short}', '127.0.0.1', '{uri}', '', '', '')"
+        ));
+    }
+    let mut alice = Ua::new("alice", house.addr);
+    for (number, code, reason) in
+        [("11", 302, "sip:aunt@192.0.2.1"), ("12", 404, "-1"), ("13", 301, "sip:cousin@192.0.2.1")]
+    {
+        let call = Call::new("alice", number);
+        let text = alice.request("OPTIONS", &format!("sip:{number}@127.0.0.1"), &call, "");
+        alice.send(text);
+        let answer = alice.expect_reply(code, &call);
+        assert!(answer.starts_with(&format!("SIP/2.0 {code} {reason}\r\n")), "{answer}");
+    }
+}
+
+#[test]
 fn the_log_has_a_prefix_and_its_outlets_are_filtered_and_muted_by_command() {
     let routes = r#"route { xlog("L_WARN", "seen $rU\n"); send_reply(200, "OK"); }"#;
     let house = Setup::new(&[routes]).params("log_prefix=\"box1\"\nstderror_enabled=no").start();
