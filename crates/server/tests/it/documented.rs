@@ -1,5 +1,8 @@
 //! Core parameters, variables and rules of the manual that no other test needs, seen from outside.
 
+use std::io::{Read, Write};
+use std::time::Duration;
+
 use switchroom_testkit::peer::{header, headers};
 
 use crate::support::{House, Setup};
@@ -200,6 +203,48 @@ route {
         house.expect_log(line);
     }
     assert_eq!(house.count_log("unsaid is not printed"), 0);
+}
+
+/// A request over TCP with this Via and nothing else of interest.
+fn over_tcp(house: &House, via: &str) -> std::net::TcpStream {
+    let text = format!(
+        "OPTIONS sip:bob@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TCP {via};branch=z9hG4bKtcp1\r\nMax-Forwards: 70\r\n\
+         From: <sip:alice@127.0.0.1>;tag=1\r\nTo: <sip:bob@127.0.0.1>\r\nCall-ID: {via}\r\nCSeq: 1 OPTIONS\r\n\
+         Content-Length: 0\r\n\r\n"
+    );
+    let mut stream = std::net::TcpStream::connect(house.addr).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream.write_all(text.as_bytes()).unwrap();
+    stream
+}
+
+fn first_line(stream: &mut std::net::TcpStream) -> String {
+    let mut buffer = [0; 2000];
+    let n = stream.read(&mut buffer).unwrap();
+    String::from_utf8_lossy(&buffer[..n]).lines().next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_reply_goes_to_the_address_in_the_via_when_the_callers_connection_is_gone() {
+    let (house, _alice, mut bob) = to_phone(RELAY, "");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let caller = over_tcp(&house, &listener.local_addr().unwrap().to_string());
+    let asked = bob.expect("OPTIONS");
+    drop(caller);
+    std::thread::sleep(Duration::from_millis(100));
+    bob.reply(&asked, "404 Not Found");
+    let (mut again, _) = listener.accept().unwrap();
+    again.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    assert_eq!(first_line(&mut again), "SIP/2.0 404 Not Found");
+}
+
+#[test]
+fn an_answer_without_state_comes_back_over_the_callers_connection() {
+    let (house, _alice, mut bob) = to_phone("route { forward(\"udp:127.0.0.1:@BOB@\"); }", "");
+    let mut caller = over_tcp(&house, "127.0.0.1:9");
+    let asked = bob.expect("OPTIONS");
+    bob.reply(&asked, "200 OK");
+    assert_eq!(first_line(&mut caller), "SIP/2.0 200 OK");
 }
 
 #[test]
