@@ -216,6 +216,8 @@ pub struct Tx {
     pub on_branch: Option<Armed>,
     /// Tag of our own replies; empty until the first of them.
     pub to_tag: Bytes,
+    /// Headers for its ACKs and CANCELs; in what is relayed they are among the edits (`t_add_hdrs()`).
+    pub own_headers: Bytes,
     /// Headers for CANCELs that the script causes.
     pub cancel_headers: Bytes,
     /// Followers.

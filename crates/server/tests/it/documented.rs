@@ -205,6 +205,35 @@ route {
     assert_eq!(house.count_log("unsaid is not printed"), 0);
 }
 
+#[test]
+fn headers_of_a_transaction_go_with_its_cancel_and_its_ack_too() {
+    for make_first in ["t_newtran();", ""] {
+        let routes = format!(
+            r#"
+route {{
+    if (is_method("CANCEL")) {{ t_relay(); exit; }}
+    {make_first}
+    t_add_hdrs("X-Origin: 192.0.2.1\r\n");
+    $ru = "sip:bob@127.0.0.1:@BOB@";
+    t_relay();
+}}
+"#
+        );
+        let (_house, mut alice, mut bob) = to_phone(&routes, "");
+        let (call, invite) = alice.invite("bob", "");
+        let asked = bob.expect("INVITE");
+        bob.reply(&asked, "180 Ringing");
+        alice.expect_reply(180, &call);
+        alice.cancel(&invite);
+        let cancel = bob.expect("CANCEL");
+        bob.reply(&asked, "487 Request Terminated");
+        let ack = bob.expect("ACK");
+        for message in [asked, cancel, ack] {
+            assert_eq!(headers(&message, "X-Origin").collect::<Vec<_>>(), ["192.0.2.1"], "{message}");
+        }
+    }
+}
+
 /// A request over TCP with this Via and nothing else of interest.
 fn over_tcp(house: &House, via: &str) -> std::net::TcpStream {
     let text = format!(
