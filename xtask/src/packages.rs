@@ -10,6 +10,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("sip-tester", "sipp, which plays call flows against the running program"),
     ("baresip-core", "a real phone"),
     ("kannel", "an SMS gateway that binds to us"),
+    ("kannel-extras", "Kannel's own SMS centre for tests, drive_smpp"),
     ("python3-pip", "what the SMPP client in Python comes with"),
     ("mariadb-server", "a database server"),
     ("postgresql", "another database server"),
@@ -20,6 +21,10 @@ const PACKAGES: &[(&str, &str)] = &[
 
 /// Python packages, installed into this folder of the workspace and nowhere else.
 const PYTHON: (&str, &[&str]) = ("target/python", &["smpplib==2.2.4"]);
+
+/// Packages of Node.js, installed into this folder of the workspace and nowhere else. Node.js brings npm with it, except
+/// Debian's, where it is a package of its own.
+const NODE: (&str, &[&str]) = ("target/node", &["smpp@0.5.1"]);
 
 /// Installs what is missing, and says so.
 pub fn install() -> Result<(), String> {
@@ -41,6 +46,26 @@ pub fn install() -> Result<(), String> {
         match pip.status() {
             Ok(status) if status.success() => {}
             failed => return Err(format!("pip install {}: {failed:?}", wanted.join(" "))),
+        }
+    }
+    let (folder, wanted) = NODE;
+    if !root.join(folder).join("node_modules/smpp").exists() {
+        if Command::new("npm").arg("--version").output().is_err() {
+            println!(
+                "installing the Debian packages nodejs and npm: what another SMPP client and server comes with"
+            );
+            apt(&["update", "-qq"])?;
+            apt(&["install", "-qq", "-y", "--no-install-recommends", "nodejs", "npm"])?;
+        }
+        println!(
+            "installing into {folder}: {}, an SMPP client and server that is not ours",
+            wanted.join(", ")
+        );
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", folder]);
+        match npm.args(wanted).current_dir(&root).status() {
+            Ok(status) if status.success() => {}
+            failed => return Err(format!("npm install {}: {failed:?}", wanted.join(" "))),
         }
     }
     let mut nextest = Command::new("cargo");

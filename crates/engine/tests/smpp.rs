@@ -175,6 +175,21 @@ fn a_session_that_is_not_bound_in_ten_seconds_is_cut() {
 }
 
 #[test]
+fn a_peer_that_has_asked_in_time_is_not_cut_while_the_host_looks_at_its_password() {
+    let (mut s, now) = start(C);
+    let late = now + Duration::from_secs(9);
+    receive(&mut s, late, CommandId::BIND_TRANSCEIVER, 1);
+    assert_eq!(s.deadline(), Some(late + Duration::from_secs(60)));
+    assert_eq!(tick(&mut s, now + Duration::from_secs(30)), []);
+    s.accept(now + Duration::from_secs(30));
+    assert_eq!(s.mode(), Some(Mode::Transceiver));
+    // A host that never decides does not keep the connection for ever.
+    let (mut s, now) = start(C);
+    receive(&mut s, now, CommandId::BIND_TRANSCEIVER, 1);
+    assert_eq!(tick(&mut s, now + Duration::from_secs(60)), [Output::Close(Ending::NotBound)]);
+}
+
+#[test]
 fn a_silent_peer_is_asked_and_then_cut_with_what_it_did_not_answer() {
     let (mut s, now) = bound(Mode::Transceiver);
     let sequence = s.send(now, CommandId::DELIVER_SM, 42).unwrap();

@@ -134,6 +134,8 @@ pub struct Kernel {
     pub started: u64,
     /// Current `log_level`; changed by command.
     pub log_level: AtomicI64,
+    /// `xlog_print_level`.
+    pub xlog_print_level: i32,
     /// Current `xlog_level`.
     pub xlog_level: AtomicI64,
     /// The script in force.
@@ -194,6 +196,7 @@ impl Kernel {
         Kernel {
             registry,
             log_level: AtomicI64::new(settings.int("log_level")),
+            xlog_print_level: settings.int("xlog_print_level").clamp(-3, 4) as i32,
             xlog_level: AtomicI64::new(settings.int("xlog_level")),
             started: drivers.clock.unix().as_secs(),
             settings,

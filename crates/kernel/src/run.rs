@@ -254,6 +254,10 @@ impl Host for View<'_> {
         }
     }
 
+    fn print_level(&mut self) -> i32 {
+        self.ctx.shard.kernel.xlog_print_level
+    }
+
     fn log_enabled(&mut self, level: i32) -> bool {
         let wanted = match self.ctx.log_level.1 {
             Some(own) => own,

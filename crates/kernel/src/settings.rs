@@ -15,6 +15,8 @@ pub enum Kind {
     Special,
     /// Understood and without effect here; the text says why.
     Moot(&'static str),
+    /// The same, and not worth a word while it has its default value.
+    MootUnlessDefault(&'static str),
 }
 
 /// One core parameter.
@@ -37,6 +39,14 @@ const fn old(name: &'static str, kind: Kind, today: &'static str) -> Global {
 }
 
 const PROCESSES: Kind = Kind::Moot("processes are not forked; one worker per core shares nothing");
+const NO_FOLDER: Kind = Kind::Moot("relative paths count from where the program was started");
+const NO_NAMES: Kind =
+    Kind::MootUnlessDefault("addresses are compared and `received` is written without asking a DNS server");
+const NO_LIMIT: Kind =
+    Kind::MootUnlessDefault("slow steps hold up nothing here; `script_trace()` shows their times");
+const NO_MULTICAST: Kind = Kind::MootUnlessDefault("sockets do not take part in multicast");
+const ONE_BOUND: Kind = Kind::MootUnlessDefault("strings have one bound of some megabytes");
+const SHARED_COMMITS: Kind = Kind::MootUnlessDefault("rows that wait together are written together anyway");
 const MEMORY: Kind = Kind::Moot("memory is not divided into pools");
 
 /// All core parameters, current and old.
@@ -45,16 +55,24 @@ pub static GLOBALS: &[Global] = &[
     g("advertised_address", Kind::Str, ""),
     g("advertised_port", Kind::Int, "0"),
     g("alias", Kind::Special, ""),
-    g("auto_aliases", Kind::Bool, "0"),
+    g(
+        "auto_aliases",
+        Kind::MootUnlessDefault("names are not looked up at the start; name each with `alias`"),
+        "0",
+    ),
     g("auto_scaling_cycle", PROCESSES, ""),
     g("auto_scaling_profile", PROCESSES, ""),
     g("udp_workers_auto_scaling_profile", PROCESSES, ""),
     g("tcp_workers_auto_scaling_profile", PROCESSES, ""),
     g("timer_workers_auto_scaling_profile", PROCESSES, ""),
     g("check_via", Kind::Bool, "0"),
-    g("chroot", Kind::Str, ""),
+    g("chroot", Kind::Moot("let the service manager do it, for example `RootDirectory=` of systemd"), ""),
     g("db_default_url", Kind::Str, ""),
-    g("db_max_async_connections", Kind::Int, "10"),
+    g(
+        "db_max_async_connections",
+        Kind::MootUnlessDefault("the drivers know how many connections a database takes well"),
+        "10",
+    ),
     g("db_version_table", Kind::Str, "version"),
     g("debug_mode", Kind::Bool, "0"),
     g("disable_503_translation", Kind::Bool, "0"),
@@ -62,10 +80,10 @@ pub static GLOBALS: &[Global] = &[
     g("disable_dns_blacklist", Kind::Bool, "1"),
     g("disable_dns_failover", Kind::Bool, "0"),
     g("disable_stateless_fwd", Kind::Bool, "1"),
-    g("dns", Kind::Bool, "0"),
+    g("dns", NO_NAMES, "0"),
     g("dns_retr_no", Kind::Int, "2"),
     g("dns_retr_time", Kind::Int, "2"),
-    g("dns_servers_no", Kind::Int, "0"),
+    g("dns_servers_no", Kind::MootUnlessDefault("all servers of /etc/resolv.conf are used"), "0"),
     g("dns_try_ipv6", Kind::Bool, "0"),
     g("dns_try_naptr", Kind::Bool, "1"),
     g("dns_use_search_list", Kind::Bool, "1"),
@@ -73,19 +91,19 @@ pub static GLOBALS: &[Global] = &[
     g("enable_asserts", Kind::Bool, "0"),
     g("event_pkg_threshold", MEMORY, ""),
     g("event_shm_threshold", MEMORY, ""),
-    g("exec_dns_threshold", Kind::Int, "0"),
-    g("exec_msg_threshold", Kind::Int, "0"),
+    g("exec_dns_threshold", NO_LIMIT, "0"),
+    g("exec_msg_threshold", NO_LIMIT, "0"),
     g("log_event_enabled", Kind::Bool, "0"),
     g("log_event_level_filter", Kind::Int, "0"),
     g("log_json_buf_size", MEMORY, ""),
     g("log_level", Kind::Int, "2"),
     g("log_msg_buf_size", MEMORY, ""),
     g("log_prefix", Kind::Str, ""),
-    g("log_stdout", Kind::Bool, "0"),
+    g("log_stdout", Kind::MootUnlessDefault("nothing else writes to the standard output"), "0"),
     g("max_while_loops", Kind::Int, "10000"),
     g("maxbuffer", Kind::Int, "262144"),
-    g("mcast_loopback", Kind::Bool, "0"),
-    g("mcast_ttl", Kind::Int, "0"),
+    g("mcast_loopback", NO_MULTICAST, "0"),
+    g("mcast_ttl", NO_MULTICAST, "0"),
     g("mem_group", MEMORY, ""),
     g("mem_dump", MEMORY, ""),
     g("memdump", MEMORY, ""),
@@ -97,20 +115,24 @@ pub static GLOBALS: &[Global] = &[
     g("mem_warming_percentage", MEMORY, ""),
     g("mhomed", Kind::Bool, "0"),
     g("mpath", Kind::Str, ""),
-    g("open_files_limit", Kind::Int, "-1"),
+    g(
+        "open_files_limit",
+        Kind::MootUnlessDefault("the limit comes with the process, for example `LimitNOFILE=` of systemd"),
+        "-1",
+    ),
     // Not of OpenSIPS: whether new work is refused while more comes than can be done.
     g("overload_control", Kind::Bool, "1"),
     // Not of OpenSIPS: milliseconds that messages may wait before that.
     g("overload_wait", Kind::Int, "150"),
-    g("pi_framework", Kind::Str, ""),
+    g("pi_framework", Kind::Moot("module mi_html has a page for management"), ""),
     g("poll_method", Kind::Moot("the best one of the system is used"), ""),
     g("tcp_poll_method", Kind::Moot("the best one of the system is used"), ""),
-    g("pv_print_buf_size", Kind::Int, "20000"),
-    g("query_buffer_size", Kind::Int, "0"),
-    g("query_flush_time", Kind::Int, "0"),
+    g("pv_print_buf_size", ONE_BOUND, "20000"),
+    g("query_buffer_size", SHARED_COMMITS, "0"),
+    g("query_flush_time", SHARED_COMMITS, "0"),
     g("restart_persistency_cache_file", MEMORY, ""),
     g("restart_persistency_size", MEMORY, ""),
-    g("rev_dns", Kind::Bool, "0"),
+    g("rev_dns", NO_NAMES, "0"),
     g("server_header", Kind::Str, ""),
     g("server_signature", Kind::Bool, "1"),
     g("shm_hash_split_percentage", MEMORY, ""),
@@ -139,14 +161,14 @@ pub static GLOBALS: &[Global] = &[
     g("tcp_no_new_conn_rplflag", Kind::Str, ""),
     g("tcp_socket_backlog", Kind::Int, "10"),
     g("tcp_threads", PROCESSES, ""),
-    g("tcp_threshold", Kind::Int, "0"),
+    g("tcp_threshold", NO_LIMIT, "0"),
     g("tcp_workers", PROCESSES, ""),
     g("timer_workers", PROCESSES, ""),
     g("tos", Kind::Str, ""),
     g("udp_workers", Kind::Int, "8"),
     g("user_agent_header", Kind::Str, ""),
-    g("wdir", Kind::Str, ""),
-    g("workdir", Kind::Str, ""),
+    g("wdir", NO_FOLDER, ""),
+    g("workdir", NO_FOLDER, ""),
     g("worker_reactor_timeout", PROCESSES, ""),
     g("xlog_buf_size", MEMORY, ""),
     g("xlog_force_color", Kind::Bool, "0"),
@@ -203,6 +225,18 @@ impl Settings {
                 return Ok(Some(warning.map_or(format!("`{name}` has no effect: {why}"), |w| {
                     format!("{w}, and has no effect: {why}")
                 })));
+            }
+            (Kind::MootUnlessDefault(why), value) => {
+                let written = match value {
+                    Setting::Int(i) => i.to_string(),
+                    Setting::Str(s) => match s.to_ascii_lowercase().as_str() {
+                        "yes" | "true" | "on" => "1".into(),
+                        "no" | "false" | "off" => "0".into(),
+                        other => other.to_owned(),
+                    },
+                };
+                let usual = written == found.default;
+                return Ok(warning.or((!usual).then(|| format!("`{name}` has no effect: {why}"))));
             }
             (Kind::Int, Setting::Str(s)) => match s.trim().parse() {
                 Ok(i) => {

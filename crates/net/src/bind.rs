@@ -174,7 +174,7 @@ fn tcp(addr: SocketAddr, tos: Option<u8>, config: &NetConfig) -> io::Result<TcpL
         socket.set_reuse_port(true)?;
     }
     socket.bind(&addr.into())?;
-    socket.listen(1024)?;
+    socket.listen(config.tcp.backlog)?;
     Ok(socket.into())
 }
 

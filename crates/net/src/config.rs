@@ -53,6 +53,38 @@ pub struct TcpConfig {
     pub max_message: usize,
     /// Bytes that may wait for one connection to take them.
     pub queue_bytes: usize,
+    /// Connections that may wait to be accepted on one socket (`tcp_socket_backlog`).
+    pub backlog: i32,
+    /// Whether the system looks after idle connections (`tcp_keepalive`), and how.
+    pub keepalive: Option<Keepalive>,
+}
+
+/// How the system looks after idle connections; what is `None` is as the system has it.
+#[derive(Clone, Debug, Default)]
+pub struct Keepalive {
+    /// Time without traffic before it begins (`tcp_keepidle`).
+    pub idle: Option<Duration>,
+    /// Time between probes (`tcp_keepinterval`).
+    pub interval: Option<Duration>,
+    /// Probes without an answer before the connection is given up (`tcp_keepcount`).
+    pub count: Option<u32>,
+}
+
+impl Keepalive {
+    /// Ask for it on one connection.
+    pub fn apply(&self, socket: &socket2::SockRef<'_>) -> std::io::Result<()> {
+        let mut options = socket2::TcpKeepalive::new();
+        if let Some(idle) = self.idle {
+            options = options.with_time(idle);
+        }
+        if let Some(interval) = self.interval {
+            options = options.with_interval(interval);
+        }
+        if let Some(count) = self.count {
+            options = options.with_retries(count);
+        }
+        socket.set_tcp_keepalive(&options)
+    }
 }
 
 impl Default for TcpConfig {
@@ -64,6 +96,8 @@ impl Default for TcpConfig {
             max_message_time: Duration::from_secs(4),
             max_message: 65_535,
             queue_bytes: 262_144,
+            backlog: 1024,
+            keepalive: Some(Keepalive::default()),
         }
     }
 }

@@ -23,6 +23,6 @@ mod worker;
 mod workers;
 
 pub use bind::{BindError, Bound, ListenSpec, bind};
-pub use config::{NetConfig, TcpConfig};
+pub use config::{Keepalive, NetConfig, TcpConfig};
 pub use counters::{NetCounters, WorkerCounters};
 pub use workers::{Seat, Workers};

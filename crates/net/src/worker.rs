@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -169,6 +170,15 @@ impl Net for WorkerNet {
 
     fn overloaded(&self) -> bool {
         self.overload.borrow().refusing()
+    }
+
+    fn source_for(&self, peer: SocketAddr) -> Option<IpAddr> {
+        let any: IpAddr =
+            if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = std::net::UdpSocket::bind((any, 0)).ok()?;
+        // Nothing is sent: the system only looks the route up.
+        socket.connect(peer).ok()?;
+        socket.local_addr().ok().map(|a| a.ip())
     }
 }
 

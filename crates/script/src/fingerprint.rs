@@ -65,6 +65,7 @@ impl Program {
             Op::Log(i) => {
                 let plan = &self.logs[i as usize];
                 let level = match plan.level {
+                    LogLevel::Unsaid => String::new(),
                     LogLevel::Fixed(n) => n.to_string(),
                     LogLevel::Computed(v) => self.var(v),
                 };

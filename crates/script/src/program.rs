@@ -278,6 +278,8 @@ pub(crate) struct LogPlan {
 
 #[derive(Debug)]
 pub(crate) enum LogLevel {
+    /// The script names none: what `xlog_print_level` says.
+    Unsaid,
     Fixed(i32),
     Computed(u32),
 }

@@ -15,7 +15,7 @@ use switchroom_kernel::run::run_route;
 use switchroom_kernel::{Kernel, Shard, oneshot};
 use switchroom_net::dns::{DnsConfig, resolver};
 use switchroom_net::timers::Control;
-use switchroom_net::{NetConfig, TcpConfig, Workers, bind, datagrams, http, streams};
+use switchroom_net::{Keepalive, NetConfig, TcpConfig, Workers, bind, datagrams, http, streams};
 use switchroom_script::names::RouteType;
 use switchroom_script::parse::ast::SocketDef;
 use switchroom_script::{Diagnostic, diag};
@@ -209,10 +209,28 @@ fn net_config(kernel: &Kernel, workers: usize) -> NetConfig {
             connect_timeout: Duration::from_millis(s.int("tcp_connect_timeout").clamp(1, 60_000) as u64),
             lifetime: Duration::from_secs(s.int("tcp_connection_lifetime").clamp(1, 86_400) as u64),
             max_message_time: Duration::from_secs(s.int("tcp_max_msg_time").clamp(1, 600) as u64),
+            backlog: match s.given("tcp_socket_backlog") {
+                true => s.int("tcp_socket_backlog").clamp(1, 65_535) as i32,
+                false => default.backlog,
+            },
+            keepalive: keepalive(s),
             ..default
         },
         ..NetConfig::default()
     }
+}
+
+/// `tcp_keep*`; each of the times switches it on as well.
+fn keepalive(settings: &switchroom_kernel::settings::Settings) -> Option<Keepalive> {
+    let number = |name: &str| u32::try_from(settings.int(name)).ok().filter(|n| *n > 0);
+    let seconds = |name: &str| number(name).map(|n| Duration::from_secs(u64::from(n.min(32_767))));
+    let wanted = Keepalive {
+        idle: seconds("tcp_keepidle"),
+        interval: seconds("tcp_keepinterval"),
+        count: number("tcp_keepcount").map(|n| n.min(127)),
+    };
+    let any = wanted.idle.is_some() || wanted.interval.is_some() || wanted.count.is_some();
+    (any || settings.on("tcp_keepalive")).then_some(wanted)
 }
 
 fn set_reload(kernel: &Arc<Kernel>, source: Source) {

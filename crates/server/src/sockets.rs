@@ -26,7 +26,7 @@ pub fn resolve(defs: &[SocketDef], settings: &Settings) -> anyhow::Result<Vec<Li
                     continue;
                 }
                 let mut spec = ListenSpec::new(proto, addr);
-                spec.advertised = def.advertise.clone().or_else(|| advertised(settings));
+                spec.advertised = def.advertise.clone().or_else(|| advertised(settings, ip));
                 spec.tag = def.tag.clone();
                 spec.anycast = def.anycast;
                 spec.tos = tos(def.tos.as_deref().or(settings.str("tos")))?;
@@ -60,10 +60,13 @@ pub fn listens(defs: &[SocketDef]) -> anyhow::Result<Vec<Listen>> {
 }
 
 /// `advertised_address` and `advertised_port` stand for sockets that name nothing of their own.
-fn advertised(settings: &Settings) -> Option<(String, Option<u16>)> {
-    let host = settings.str("advertised_address")?;
+fn advertised(settings: &Settings, own: IpAddr) -> Option<(String, Option<u16>)> {
     let port = u16::try_from(settings.int("advertised_port")).ok().filter(|p| *p != 0);
-    Some((host.to_owned(), port))
+    match settings.str("advertised_address") {
+        Some(host) => Some((host.to_owned(), port)),
+        None if own.is_ipv6() => port.map(|_| (format!("[{own}]"), port)),
+        None => port.map(|_| (own.to_string(), port)),
+    }
 }
 
 fn tos(value: Option<&str>) -> anyhow::Result<Option<u8>> {

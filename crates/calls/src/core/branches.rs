@@ -121,6 +121,13 @@ pub fn remove(c: &mut Call<'_>) -> Flow {
     if remove_at(c.ctx, index) { TRUE } else { FALSE }
 }
 
+/// `remove_branch(index)` of older scripts, which count from the first branch that was appended.
+pub fn remove_old(c: &mut Call<'_>) -> Flow {
+    let index = c.int(0).unwrap_or(0);
+    let index = if index < 0 { index } else { index + 1 };
+    if remove_at(c.ctx, index) { TRUE } else { FALSE }
+}
+
 fn remove_at(ctx: &mut Ctx, index: i64) -> bool {
     let count = ctx.branches.len() as i64 + 1;
     let index = if index < 0 { count + index } else { index };
@@ -236,10 +243,11 @@ pub fn next(c: &mut Call<'_>) -> Flow {
 
 // Variables -----------------------------------------------------------------------------------------------------------
 
-fn index(var: &VarAccess) -> i64 {
+/// The branch that is meant; without an index the last one that was added, or the Request-URI when there is none.
+fn index(ctx: &Ctx, var: &VarAccess) -> i64 {
     match var.index {
         Index::At(i) => i64::from(i),
-        _ => 0,
+        _ => ctx.branches.len() as i64,
     }
 }
 
@@ -249,7 +257,7 @@ fn join(ctx: &mut Ctx, get: impl Fn(&mut Ctx, i64) -> Value) -> Value {
         if i > 0 {
             all.push(b',');
         }
-        if let Value::Str(s) = get(ctx, i) {
+        if let Some(s) = get(ctx, i).to_bytes() {
             all.extend_from_slice(&s);
         }
     }
@@ -261,7 +269,11 @@ fn each(ctx: &mut Ctx, var: &VarAccess, get: fn(&Ctx, &Target) -> Value) -> Valu
         Some(t) => get(ctx, t),
         None => Value::Null,
     };
-    if var.index == Index::All { join(ctx, one) } else { one(ctx, index(var)) }
+    if var.index == Index::All {
+        return join(ctx, one);
+    }
+    let at = index(ctx, var);
+    one(ctx, at)
 }
 
 /// `$msg.branch.uri`
@@ -297,19 +309,20 @@ pub fn set_path(ctx: &mut Ctx, var: &VarAccess, value: Value) -> Result<(), Stri
         Ok(())
     })
 }
-/// `$msg.branch.q`
+/// `$msg.branch.q` in thousandths
 pub fn get_q(ctx: &mut Ctx, var: &VarAccess) -> Value {
-    each(ctx, var, |_, t| if t.q < 0 { Value::Null } else { Value::Str(print_q(t.q).into()) })
+    each(ctx, var, |_, t| if t.q < 0 { Value::Null } else { Value::Int(i64::from(t.q)) })
 }
-/// `$msg.branch.q`
+/// `$msg.branch.q`: a number of thousandths, or text as headers have it (`0.5`).
 pub fn set_q(ctx: &mut Ctx, var: &VarAccess, value: Value) -> Result<(), String> {
-    edit(ctx, var, value, |t, v| {
-        t.q = match v {
-            None => -1,
-            Some(v) => parse_q(&v).ok_or("q is a number from 0 to 1")?,
-        };
-        Ok(())
-    })
+    let q = match &value {
+        Value::Null => Some(-1),
+        Value::Int(n) => i32::try_from(*n).ok().filter(|n| (-1..=1000).contains(n)),
+        Value::Str(text) => parse_q(text),
+    };
+    let q = q.ok_or("q is a number of thousandths, 0 to 1000, or text like \"0.5\"")?;
+    target_mut(ctx, index(ctx, var)).ok_or("no such branch")?.q = q;
+    Ok(())
 }
 /// `$msg.branch.socket`
 pub fn get_socket(ctx: &mut Ctx, var: &VarAccess) -> Value {
@@ -327,7 +340,7 @@ pub fn set_socket(ctx: &mut Ctx, var: &VarAccess, value: Value) -> Result<(), St
             Some(find_socket(ctx, &name).ok_or_else(|| format!("no listening socket \"{name}\""))?)
         }
     };
-    match target_mut(ctx, index(var)) {
+    match target_mut(ctx, index(ctx, var)) {
         Some(t) => {
             t.socket = socket;
             Ok(())
@@ -344,7 +357,7 @@ pub fn get_flags(ctx: &mut Ctx, var: &VarAccess) -> Value {
 /// `$msg.branch.flag(name)`
 pub fn get_flag(ctx: &mut Ctx, var: &VarAccess) -> Value {
     let bit = flag_bit(ctx, var);
-    match (bit, target(ctx, index(var))) {
+    match (bit, target(ctx, index(ctx, var))) {
         (Some(bit), Some(t)) => Value::Int(i64::from(t.flags & bit != 0)),
         _ => Value::Null,
     }
@@ -353,13 +366,27 @@ pub fn get_flag(ctx: &mut Ctx, var: &VarAccess) -> Value {
 pub fn set_flag(ctx: &mut Ctx, var: &VarAccess, value: Value) -> Result<(), String> {
     let bit = flag_bit(ctx, var).ok_or("no such flag")?;
     let on = value.to_int().unwrap_or(0) != 0;
-    let t = target_mut(ctx, index(var)).ok_or("no such branch")?;
+    let t = target_mut(ctx, index(ctx, var)).ok_or("no such branch")?;
     if on {
         t.flags |= bit;
     } else {
         t.flags &= !bit;
     }
     Ok(())
+}
+
+/// `$branch.flag(name)`: that of the Request-URI without an index.
+pub fn get_old_flag(ctx: &mut Ctx, var: &VarAccess) -> Value {
+    get_flag(ctx, &first_unless_told(var))
+}
+/// `$branch.flag(name)`
+pub fn set_old_flag(ctx: &mut Ctx, var: &VarAccess, value: Value) -> Result<(), String> {
+    set_flag(ctx, &first_unless_told(var), value)
+}
+
+fn first_unless_told(var: &VarAccess) -> VarAccess {
+    let index = if matches!(var.index, Index::At(_)) { var.index } else { Index::At(0) };
+    VarAccess { index, ..var.clone() }
 }
 
 fn flag_bit(ctx: &Ctx, var: &VarAccess) -> Option<u32> {
@@ -371,12 +398,12 @@ fn flag_bit(ctx: &Ctx, var: &VarAccess) -> Option<u32> {
 /// `$msg.branch.attr(name)`
 pub fn get_attr(ctx: &mut Ctx, var: &VarAccess) -> Value {
     let Some(key) = ctx.shard.kernel.registry.inner_key(var) else { return Value::Null };
-    target(ctx, index(var)).map_or(Value::Null, |t| t.attrs.get(key, 0))
+    target(ctx, index(ctx, var)).map_or(Value::Null, |t| t.attrs.get(key, 0))
 }
 /// `$msg.branch.attr(name)`
 pub fn set_attr(ctx: &mut Ctx, var: &VarAccess, value: Value) -> Result<(), String> {
     let key = ctx.shard.kernel.registry.inner_key(var).ok_or("too many names")?;
-    let t = target_mut(ctx, index(var)).ok_or("no such branch")?;
+    let t = target_mut(ctx, index(ctx, var)).ok_or("no such branch")?;
     t.attrs.remove_all(key);
     if value != Value::Null {
         t.attrs.push(key, value);
@@ -399,11 +426,7 @@ pub fn append_var(ctx: &mut Ctx, _: &VarAccess, value: Value) -> Result<(), Stri
 /// `$branch` / `$(branch(field)[i])`: the appended branches, or fields of them.
 pub fn get_branch(ctx: &mut Ctx, var: &VarAccess) -> Value {
     let field = ctx.shard.kernel.registry.inner_name(var);
-    let i = index(var);
-    let shifted = VarAccess {
-        index: if var.index == Index::All { Index::All } else { Index::At((i + i64::from(i >= 0)) as i32) },
-        ..var.clone()
-    };
+    let shifted = beyond(var);
     match field.as_deref() {
         None | Some(b"uri") => get_uri_beyond(ctx, &shifted),
         Some(b"duri") => get_duri(ctx, &shifted),
@@ -413,6 +436,32 @@ pub fn get_branch(ctx: &mut Ctx, var: &VarAccess) -> Value {
         Some(b"flags") => get_flags(ctx, &shifted),
         _ => Value::Null,
     }
+}
+
+/// `$branch = "uri"` appends; `$(branch(field)[i])` changes a branch that was appended, the first without an index.
+pub fn set_branch(ctx: &mut Ctx, var: &VarAccess, value: Value) -> Result<(), String> {
+    let Some(field) = ctx.shard.kernel.registry.inner_name(var) else { return append_var(ctx, var, value) };
+    let shifted = beyond(var);
+    match &field[..] {
+        b"uri" => set_uri(ctx, &shifted, value),
+        b"duri" => set_duri(ctx, &shifted, value),
+        b"path" => set_path(ctx, &shifted, value),
+        b"q" => set_q(ctx, &shifted, value),
+        b"socket" => set_socket(ctx, &shifted, value),
+        b"flags" => Err("flags are set one by one: $(branch.flag(name)[index]) = 1".into()),
+        other => Err(format!("a branch has no field \"{}\"", String::from_utf8_lossy(other))),
+    }
+}
+
+/// The same variable with its index counted as today, where the Request-URI is branch 0.
+fn beyond(var: &VarAccess) -> VarAccess {
+    let index = match var.index {
+        Index::At(i) if i < 0 => Index::At(i),
+        Index::At(i) => Index::At(i.saturating_add(1)),
+        Index::All => Index::All,
+        Index::None | Index::Append => Index::At(1),
+    };
+    VarAccess { index, ..var.clone() }
 }
 
 fn get_uri_beyond(ctx: &mut Ctx, var: &VarAccess) -> Value {
@@ -437,7 +486,7 @@ fn edit(
     value: Value,
     change: impl Fn(&mut Target, Option<Bytes>) -> Result<(), String>,
 ) -> Result<(), String> {
-    let t = target_mut(ctx, index(var)).ok_or("no such branch")?;
+    let t = target_mut(ctx, index(ctx, var)).ok_or("no such branch")?;
     change(t, value.to_bytes().filter(|b| !b.is_empty()))
 }
 

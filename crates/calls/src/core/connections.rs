@@ -32,6 +32,13 @@ struct Open {
     since: u64,
 }
 
+impl Connections {
+    /// Whether a connection to this place is open.
+    pub fn reaches(&self, peer: SocketAddr) -> bool {
+        self.0.lock().values().any(|c| c.peer == peer)
+    }
+}
+
 /// A connection opened or closed.
 pub fn changed(shard: &Rc<Shard>, conn: ConnId, peer: SocketAddr, socket: SocketId, open: bool) {
     let kernel = &shard.kernel;

@@ -111,8 +111,7 @@ pub fn request_done(mut ctx: Box<Ctx>, _outcome: Outcome) {
 
 fn reply(shard: &Rc<Shard>, msg: Rc<Message>, received: Received) {
     let core = shard.kernel.state::<Core>();
-    let own = msg.via().is_ok_and(|v| send::is_own_via(shard, &v));
-    if !own {
+    if core.check_via && !names_us(shard, &msg) {
         // A reply that does not name us on top was never for us (RFC 3261 §18.1.2).
         shard.count(core.stats.drop_replies, 1);
         return;
@@ -128,6 +127,10 @@ fn reply(shard: &Rc<Shard>, msg: Rc<Message>, received: Received) {
         Some(route) => run_route(ctx, &program, route, reply_routed),
         None => deliver_reply(ctx),
     }
+}
+
+fn names_us(shard: &Shard, reply: &Message) -> bool {
+    reply.via().is_ok_and(|v| send::is_own_via(shard, &v))
 }
 
 fn reply_routed(ctx: Box<Ctx>, _: Outcome) {
@@ -149,6 +152,11 @@ fn deliver_reply(mut ctx: Box<Ctx>) {
         }
     }
     let core = shard.kernel.state::<Core>();
+    // Without a transaction only a name of ours, or a script that forwards under any name, says that it was for us.
+    if core.drops_strays || !(core.forwards || names_us(&shard, &ctx.msg)) {
+        shard.count(core.stats.drop_replies, 1);
+        return;
+    }
     let sent = send::reply_by_via(&mut ctx, 0);
     shard.count(if sent { core.stats.fwd_replies } else { core.stats.err_replies }, 1);
 }

@@ -52,8 +52,8 @@ pub static FUNCTIONS: &[Function] = &[
     Function::new("append_branch_old", &["[str],[str]"], "*", branches::append_old, "Add a branch")
         .formerly(&["append_branch"]),
     Function::new("append_msg_branch", &["str,[str],[str]"], "*", branches::append, "Add a branch"),
-    Function::new("remove_msg_branch", &["int"], "*", branches::remove, "Remove a branch")
-        .formerly(&["remove_branch"]),
+    Function::new("remove_msg_branch", &["int"], "*", branches::remove, "Remove a branch"),
+    Function::new("remove_branch", &["int"], "*", branches::remove_old, "Older: remove an appended branch"),
     Function::new("move_msg_branch", &["[int],[int],[str]"], "*", branches::shift, "Move a branch"),
     Function::new("swap_msg_branches", &["[int],[int]"], "*", branches::swap, "Swap two branches"),
     Function::new(
@@ -246,8 +246,9 @@ fn send_to(c: &mut Call<'_>) -> Flow {
     }
     to_hops(c.ctx, &uri, |ctx, hops| {
         let Some(Hop { proto, addr }) = hops.first().copied() else { return FALSE };
-        let wanted = ctx.target.socket.or(Some(ctx.received.socket));
-        let Some(socket) = send::choose_socket(&ctx.shard, wanted, proto, addr) else { return FALSE };
+        let (chosen, received) = (ctx.target.socket, ctx.received.socket);
+        let socket = send::outgoing_socket(&ctx.shard, chosen, received, proto, addr);
+        let Some(socket) = socket else { return FALSE };
         let mut out = Vec::with_capacity(ctx.msg.raw().len() + 64);
         serialise(&ctx.msg, &[&ctx.edits], &mut out);
         ctx.shard.net.send(Outgoing {

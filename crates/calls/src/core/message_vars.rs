@@ -86,9 +86,23 @@ pub fn contact_field(ctx: &mut Ctx, var: &VarAccess) -> Value {
         all.collect()
     })
 }
-/// `$cT`
-pub fn content_type(ctx: &mut Ctx, _: &VarAccess) -> Value {
-    ctx.msg.content_type().map_or(Value::Null, |t| part(&ctx.msg, t))
+/// `$cT`: the type of the whole body; with an index that of a part, with `[*]` all of them.
+pub fn content_type(ctx: &mut Ctx, var: &VarAccess) -> Value {
+    let msg = ctx.msg.clone();
+    let whole = || msg.content_type().map_or(Value::Null, |t| part(&msg, t));
+    let parts = || is_multipart(&msg).then(|| msg.parts()).into_iter().flatten();
+    match var.index {
+        Index::None | Index::Append => whole(),
+        Index::All => choose(Index::All, || {
+            std::iter::once(whole()).chain(parts().map(|p| part(&msg, p.content_type))).collect()
+        }),
+        index => choose(index, || parts().map(|p| part(&msg, p.content_type)).collect()),
+    }
+}
+
+fn is_multipart(msg: &Message) -> bool {
+    let kind = msg.content_type().and_then(|t| t.get(..10));
+    kind.is_some_and(|t| t.eq_ignore_ascii_case(b"multipart/"))
 }
 /// `$cl`
 pub fn content_length(ctx: &mut Ctx, _: &VarAccess) -> Value {
@@ -107,7 +121,12 @@ fn first(ctx: &Ctx, id: HeaderId) -> Value {
 pub fn body(ctx: &mut Ctx, var: &VarAccess) -> Value {
     let msg = ctx.msg.clone();
     let wanted = ctx.shard.kernel.registry.inner_name(var);
-    let Some(wanted) = wanted else { return part(&msg, msg.body()) };
+    let Some(wanted) = wanted else {
+        return match var.index {
+            Index::At(_) => choose(var.index, || msg.parts().map(|p| part(&msg, p.body)).collect()),
+            _ => part(&msg, msg.body()),
+        };
+    };
     let is = |t: &[u8]| {
         let bare = t.split(|b| *b == b';').next().unwrap_or_default();
         bare.trim_ascii().eq_ignore_ascii_case(&wanted)

@@ -10,6 +10,7 @@ use switchroom_script::vm::Index;
 use switchroom_script::vm::VarAccess;
 
 use super::functions::find_socket;
+use super::state::Core;
 
 fn ip_text(addr: SocketAddr) -> Value {
     Value::Str(addr.ip().to_string().into())
@@ -53,14 +54,14 @@ pub fn socket_in(ctx: &mut Ctx, var: &VarAccess) -> Value {
         (Some(s), Some(name)) => field(s, &name),
     }
 }
-/// `$socket_out` and `$socket_out(field)`
+/// `$socket_out` and `$socket_out(field)`: the socket it came in on until another is chosen.
 pub fn socket_out(ctx: &mut Ctx, var: &VarAccess) -> Value {
     let name = ctx.shard.kernel.registry.inner_name(var);
     let forced = ctx.target.socket;
     if name.as_deref() == Some(b"forced") {
         return Value::Int(i64::from(forced.is_some()));
     }
-    match (forced.and_then(|id| ctx.shard.kernel.socket(id)), name) {
+    match (ctx.shard.kernel.socket(forced.unwrap_or(ctx.received.socket)), name) {
         (None, _) => Value::Null,
         (Some(s), None) => Value::Str(s.name().into()),
         (Some(s), Some(name)) => field(s, &name),
@@ -190,6 +191,9 @@ pub fn argv(ctx: &mut Ctx, var: &VarAccess) -> Value {
 /// `$C(xy)`: foreground x, background y: letters as in ANSI (`s r g y b p c w`, `x` for default).
 pub fn colour(ctx: &mut Ctx, var: &VarAccess) -> Value {
     let Some(name) = ctx.shard.kernel.registry.inner_name(var) else { return Value::Null };
+    if !ctx.shard.kernel.state::<Core>().colours {
+        return Value::Str(Default::default());
+    }
     let number = |c: u8| b"srgybpcw".iter().position(|l| *l == c.to_ascii_lowercase());
     let mut codes = vec!["0".to_owned()];
     let bold = name.first().is_some_and(u8::is_ascii_uppercase);

@@ -78,6 +78,11 @@ pub fn build_reply(
         all.extend_from_slice(&e.headers);
     }
     all.extend_from_slice(&core.server_header);
+    if core.warning
+        && let Some(socket) = ctx.shard.kernel.socket(ctx.received.socket)
+    {
+        push_warning(ctx, socket, &mut all);
+    }
     let own_body = extras.and_then(|e| e.body.as_ref()).map(|(t, b)| (&t[..], &b[..]));
     if (300..400).contains(&code)
         && let Some(line) = branches::redirect_line(ctx)
@@ -131,7 +136,7 @@ pub fn send_reply_bytes(ctx: &Ctx, data: Bytes) -> bool {
         socket: ctx.received.socket,
         peer,
         conn: ctx.received.conn,
-        no_new_conn: false,
+        no_new_conn: ctx.flags & ctx.shard.kernel.state::<Core>().no_new_conn_reply != 0,
         token: 0,
     });
     true
@@ -183,6 +188,41 @@ fn via_target(ctx: &Ctx, via: &Via<'_>) -> Option<(SocketId, SocketAddr)> {
     let peer = SocketAddr::new(ip, port);
     let socket = choose_socket(&ctx.shard, Some(ctx.received.socket), proto, peer)?;
     Some((socket, peer))
+}
+
+/// `Warning: 392 ...` (RFC 3261 §20.43), for those who look at traces.
+fn push_warning(ctx: &Ctx, socket: &ListenSocket, out: &mut Vec<u8>) {
+    let text = format!(
+        "Warning: 392 {} \"source {} uri {}\"\r\n",
+        socket.addr,
+        ctx.received.peer,
+        String::from_utf8_lossy(&ctx.ruri()).replace(['"', '\\'], "?")
+    );
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// The socket that a request leaves from: one that was chosen, else by the routes of the system when `mhomed` is on, else
+/// the one that it came in on when that fits.
+pub fn outgoing_socket(
+    shard: &Shard,
+    chosen: Option<SocketId>,
+    received: SocketId,
+    proto: Proto,
+    peer: SocketAddr,
+) -> Option<SocketId> {
+    let core = shard.kernel.state::<Core>();
+    if core.multihomed
+        && chosen.is_none()
+        && let Some(ip) = shard.net.source_for(peer)
+    {
+        let here = |s: &&ListenSocket| s.proto == proto && s.addr.ip() == ip;
+        let mut fitting = shard.kernel.sockets().iter().filter(here);
+        let same = |s: &&ListenSocket| s.id == received;
+        if let Some(s) = fitting.clone().find(same).or_else(|| fitting.next()) {
+            return Some(s.id);
+        }
+    }
+    choose_socket(shard, chosen.or(Some(received)), proto, peer)
 }
 
 /// The socket to reach `peer` over `proto`: the wanted one when it fits, else the first of that transport and family.

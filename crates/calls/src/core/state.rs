@@ -4,6 +4,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
 use bytes::Bytes;
+use switchroom_kernel::names::FlagKind;
 use switchroom_kernel::open::Opening;
 use switchroom_kernel::stats::StatId;
 
@@ -42,9 +43,29 @@ pub struct Counters {
 }
 
 /// State of the core.
+///
+/// More than 15 fields: each of the settings is read for every message, and none belongs to another.
 pub struct Core {
     /// `overload_control`
     pub overload_control: bool,
+    /// Replies whose topmost Via is not ours are dropped (`check_via`).
+    pub check_via: bool,
+    /// Replies without a transaction are dropped: `disable_stateless_fwd` was asked for and nothing forwards without one.
+    pub drops_strays: bool,
+    /// The script forwards without state, under names that need not be sockets of ours.
+    pub forwards: bool,
+    /// The system's routes decide which socket sends (`mhomed`).
+    pub multihomed: bool,
+    /// One place is tried for each branch (`disable_dns_failover`).
+    pub no_dns_failover: bool,
+    /// Branch flag that forbids opening a connection (`tcp_no_new_conn_bflag`), as a bit.
+    pub no_new_conn_branch: u32,
+    /// Message flag that forbids it for replies (`tcp_no_new_conn_rplflag`), as a bit.
+    pub no_new_conn_reply: u32,
+    /// `$C(xy)` prints something (`xlog_force_color`).
+    pub colours: bool,
+    /// Replies of ours have a Warning header (`sip_warning`).
+    pub warning: bool,
     /// Counters.
     pub stats: Counters,
     /// `Server: ...\r\n` for replies; empty when switched off.
@@ -94,7 +115,23 @@ impl Core {
             false => Bytes::new(),
         };
         let hasher = RandomState::new();
+        let flag = |name: &str, kind: FlagKind| match settings.str(name) {
+            Some(flag) => o.kernel.registry.names.flag(kind, flag).map(|bit| 1 << bit),
+            None => Ok(0),
+        };
+        let forwards = o.kernel.registry.is_called("forward");
         Ok(Core {
+            check_via: settings.on("check_via"),
+            drops_strays: settings.given("disable_stateless_fwd")
+                && settings.on("disable_stateless_fwd")
+                && !forwards,
+            forwards,
+            multihomed: settings.on("mhomed"),
+            no_dns_failover: settings.on("disable_dns_failover"),
+            no_new_conn_branch: flag("tcp_no_new_conn_bflag", FlagKind::Branch)?,
+            no_new_conn_reply: flag("tcp_no_new_conn_rplflag", FlagKind::Message)?,
+            colours: settings.on("xlog_force_color"),
+            warning: settings.on("sip_warning"),
             stats,
             server_header,
             user_agent_header: line("User-Agent", settings.str("user_agent_header")),

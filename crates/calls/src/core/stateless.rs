@@ -27,8 +27,9 @@ pub fn send_on(ctx: &mut Ctx, mut hops: Hops) -> Result<(), Unsent> {
         shard.count(core.stats.err_requests, 1);
         return Err(Unsent::NoHop);
     };
-    let wanted = ctx.target.socket.or(Some(ctx.received.socket));
-    let id = send::choose_socket(&shard, wanted, hop.proto, hop.addr).ok_or(Unsent::NoSocket)?;
+    let received = ctx.received.socket;
+    let id = send::outgoing_socket(&shard, ctx.target.socket, received, hop.proto, hop.addr)
+        .ok_or(Unsent::NoSocket)?;
     let socket = shard.kernel.socket(id).ok_or(Unsent::NoSocket)?;
     let msg = ctx.msg.clone();
     // The branch must be the same for a retransmission and its CANCEL.

@@ -104,8 +104,9 @@ pub static VARIABLES: &[Variable] = &[
     named(Variable::rw("msg.branch.flag", branches::get_flag, branches::set_flag, "Flag of a branch"))
         .indexed(),
     Variable::ro("msg.branch.last_idx", branches::last_index, "Index of the last branch"),
-    maybe(Variable::rw("branch", branches::get_branch, branches::append_var, "Appended branches")).indexed(),
-    named(Variable::rw("branch.flag", branches::get_flag, branches::set_flag, "Flag of a branch")).indexed(),
+    maybe(Variable::rw("branch", branches::get_branch, branches::set_branch, "Appended branches")).indexed(),
+    named(Variable::rw("branch.flag", branches::get_old_flag, branches::set_old_flag, "Flag of a branch"))
+        .indexed(),
     // Authentication
     Variable::ro("au", m::auth_user, "User of the credentials, without domain"),
     Variable::ro("aU", m::auth_full_user, "Whole user name of the credentials"),

@@ -1,5 +1,7 @@
 //! How dialogs come, go on and end: from the transactions of their INVITE, from in-dialog requests, and from time.
 
+use std::borrow::Cow;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +11,7 @@ use switchroom_kernel::ports::net::SocketId;
 use switchroom_kernel::run::run_route;
 use switchroom_kernel::shard::Shard;
 use switchroom_script::names::RouteType;
-use switchroom_wire::sip::{HeaderId, Message, Method, NameAddr, Uri};
+use switchroom_wire::sip::{HeaderId, Message, Method, NameAddr};
 
 use super::prack;
 use super::sequential::{self, Ping, hang_up, start_pings};
@@ -63,20 +65,27 @@ pub(super) fn create(ctx: &mut Ctx, wishes: Wishes) -> bool {
     let (Ok(from), Ok(cseq)) = (msg.from(), msg.cseq()) else { return false };
     let shard = ctx.shard.clone();
     let module = shard.kernel.state::<DialogModule>();
+    let [call_id, tag, from, to, target] = copies([
+        msg.call_id(),
+        from.tag().unwrap_or_default(),
+        &value(&msg, HeaderId::From),
+        &value(&msg, HeaderId::To),
+        contact(&msg),
+    ]);
     let caller = Leg {
-        tag: copy(from.tag().unwrap_or_default()),
-        uri: header(&msg, HeaderId::From),
-        contact: contact(&msg),
+        tag,
+        uri: from,
+        contact: target,
         routes: msg.record_routes().flatten().map(|r| copy(r.raw)).collect(),
         cseq: cseq.0,
         socket: Some(ctx.received.socket),
         body: if wishes.reinvite_ping == [false; 2] { None } else { sequential::body(&msg) },
         ..Leg::default()
     };
-    let callee = Leg { uri: header(&msg, HeaderId::To), ..Leg::default() };
-    let dialog = Dialog {
+    let callee = Leg { uri: to, ..Leg::default() };
+    let dialog = Box::new(Dialog {
         id: 0,
-        call_id: copy(msg.call_id()),
+        call_id,
         invite: ctx.tx,
         legs: [caller, callee],
         state: State::Unconfirmed,
@@ -102,7 +111,7 @@ pub(super) fn create(ctx: &mut Ctx, wishes: Wishes) -> bool {
         answered: Duration::ZERO,
         followers: Default::default(),
         saved: None,
-    };
+    });
     let Some(id) = shard.part::<Dialogs>().insert(dialog) else {
         tracing::error!("there are too many dialogs");
         return false;
@@ -111,7 +120,7 @@ pub(super) fn create(ctx: &mut Ctx, wishes: Wishes) -> bool {
     let did = super::state::did(shard.worker, id);
     rr::add_param(ctx, format!(";{}={did}", module.rr_param).as_bytes());
     ctx.add_note(Current { id, downstream: true, cseq_before: 0 });
-    follow(ctx, Rc::new(OfInvite { id }));
+    follow(ctx, Rc::new(OfInvite { id, done: Cell::new(false) }));
     true
 }
 
@@ -125,9 +134,10 @@ pub(super) fn script_end(ctx: &mut Ctx) {
     }
 }
 
-/// Follows the INVITE that makes the dialog.
+/// Follows the INVITE that makes the dialog, to its final reply.
 struct OfInvite {
     id: u64,
+    done: Cell<bool>,
 }
 
 impl Watch for OfInvite {
@@ -135,6 +145,7 @@ impl Watch for OfInvite {
         let shard = ctx.shard.clone();
         let open = matches!(event, TxEvent::Sending { code: 100..=199, .. } | TxEvent::Failed { .. });
         shard.part::<Dialogs>().with(self.id, |d| d.invite = ctx.tx.filter(|_| open));
+        self.done.set(matches!(event, TxEvent::Sending { code: 200.., .. }));
         match event {
             TxEvent::Sending { code: 101..=199, relayed: Some(reply), branch, .. } => {
                 let socket = branch.and_then(|b| branch_socket(ctx, b));
@@ -168,32 +179,37 @@ impl Watch for OfInvite {
             _ => {}
         }
     }
+
+    fn is_done(&self) -> bool {
+        self.done.get()
+    }
 }
 
-/// What a reply tells of the callee.
+/// What a reply tells of the callee. Most replies tell nothing that the one before did not.
 fn note_callee(shard: &Shard, id: u64, reply: &Message, socket: Option<SocketId>) {
-    let routes: Vec<Bytes> = reply.record_routes().flatten().map(|r| copy(r.raw)).collect();
-    // Entries above ours are between us and the callee; the one next to us comes first.
-    let ours = routes.iter().position(|r| {
-        let uri = NameAddr::parse(r).ok().map(|n| n.uri);
-        uri.and_then(|u| Uri::parse(u).ok()).is_some_and(|u| {
+    let is_ours = |r: &NameAddr<'_>| {
+        r.parse_uri().is_ok_and(|u| {
             let host = std::str::from_utf8(u.host_bare()).unwrap_or_default();
             shard.kernel.is_myself(host, u.port.unwrap_or(5060), None)
         })
-    });
-    let mut beyond: Vec<Bytes> = routes[..ours.unwrap_or(0)].to_vec();
-    beyond.reverse();
+    };
+    // Entries above ours are between us and the callee; the one next to us comes first.
+    let beyond = reply.record_routes().flatten().position(|r| is_ours(&r)).unwrap_or(0);
+    let routes = || reply.record_routes().flatten().take(beyond).map(|r| r.raw);
+    let tag = reply.to().ok().and_then(|t| t.tag()).unwrap_or_default();
+    let target = contact(reply);
     shard.part::<Dialogs>().with(id, |d| {
         let callee = &mut d.legs[1];
-        if let Some(tag) = reply.to().ok().and_then(|t| t.tag()) {
-            callee.tag = copy(tag);
-            callee.uri = header(reply, HeaderId::To);
+        if !tag.is_empty() && callee.tag != tag {
+            [callee.tag, callee.uri] = copies([tag, &value(reply, HeaderId::To)]);
         }
-        let target = contact(reply);
-        if !target.is_empty() {
-            callee.contact = target;
+        if !target.is_empty() && callee.contact != target {
+            callee.contact = copy(target);
         }
-        callee.routes = beyond;
+        if callee.routes.len() != beyond || !callee.routes.iter().rev().eq(routes()) {
+            callee.routes = routes().map(copy).collect();
+            callee.routes.reverse();
+        }
         callee.socket = socket.or(callee.socket);
         if d.reinvite_ping.wanted()
             && let Some(body) = sequential::body(reply)
@@ -229,7 +245,7 @@ pub(super) fn attach(ctx: &mut Ctx) -> bool {
     let mut found = None;
     if module.match_mode < 2
         && let Some(did) = rr::route_param(ctx, &module.rr_param)
-        && let Some((worker, id)) = parse_did(&String::from_utf8_lossy(&did))
+        && let Some((worker, id)) = std::str::from_utf8(&did).ok().and_then(parse_did)
         && worker == shard.worker
     {
         found = part.with(id, |d| side(d).map(|s| (id, s))).flatten();
@@ -250,8 +266,8 @@ pub(super) fn attach(ctx: &mut Ctx) -> bool {
         }
         if matches!(method, Method::Invite | Method::Update) {
             let target = contact(&msg);
-            if !target.is_empty() {
-                leg.contact = target;
+            if !target.is_empty() && leg.contact != target {
+                leg.contact = copy(target);
             }
         }
         leg.socket = Some(ctx.received.socket);
@@ -288,7 +304,7 @@ pub(super) fn end(shard: &Rc<Shard>, id: u64, reason: &'static str) {
             run_turn(shard, id, |d| d.on_hangup.clone());
         }
         let delay = part.with(id, |d| d.delete_delay).unwrap_or(0);
-        part.schedule(id, Some(shard.now() + Duration::from_secs(delay).max(LINGER)));
+        part.linger(id, shard.now() + Duration::from_secs(delay).max(LINGER));
         part.schedule_ping(id, None);
     }
 }
@@ -338,10 +354,22 @@ fn copy(text: &[u8]) -> Bytes {
     Bytes::copy_from_slice(text)
 }
 
-fn header(msg: &Message, id: HeaderId) -> Bytes {
-    msg.header(id).map(|h| Bytes::from(h.unfolded().into_owned())).unwrap_or_default()
+/// Copies of several texts in one piece of memory.
+fn copies<const N: usize>(texts: [&[u8]; N]) -> [Bytes; N] {
+    let all = Bytes::from(texts.concat());
+    let mut at = 0;
+    texts.map(|t| {
+        let part = all.slice(at..at + t.len());
+        at += t.len();
+        part
+    })
 }
 
-fn contact(msg: &Message) -> Bytes {
-    msg.contacts().flatten().next().map(|c| copy(c.uri)).unwrap_or_default()
+fn value(msg: &Message, id: HeaderId) -> Cow<'_, [u8]> {
+    msg.header(id).map(|h| h.unfolded()).unwrap_or_default()
+}
+
+/// The URI of the first Contact.
+fn contact(msg: &Message) -> &[u8] {
+    msg.contacts().flatten().next().map_or(&[], |c| c.uri)
 }

@@ -1,12 +1,13 @@
 //! Dialogs (RFC 3261 §12) as a proxy sees them, kept by the worker that owns their Call-ID.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use switchroom_kernel::context::TxHandle;
@@ -201,16 +202,21 @@ pub struct Dialogs {
 
 #[derive(Default)]
 struct Inner {
-    all: HashMap<u64, Dialog>,
-    by_call: HashMap<Bytes, SmallVec<[u64; 1]>>,
+    /// In boxes, so that a table that grows does not move them all at once.
+    all: HashMap<u64, Box<Dialog>, RandomState>,
+    by_call: HashMap<Bytes, SmallVec<[u64; 1]>, RandomState>,
+    /// Lifetimes.
     by_time: BTreeSet<(Instant, u64)>,
+    /// Those that are over, in the order in which they go; nearly all linger equally long.
+    ended: VecDeque<(Instant, u64)>,
     by_ping: BTreeSet<(Instant, u64)>,
     next: u64,
 }
 
 impl Dialogs {
-    /// Keep a new dialog; its number, or `None` when there is no room.
-    pub fn insert(&self, mut dialog: Dialog) -> Option<u64> {
+    /// Keep a new dialog; its number, or `None` when there is no room. Its Call-ID must be a copy: a part of the received
+    /// message would keep all of it alive.
+    pub fn insert(&self, mut dialog: Box<Dialog>) -> Option<u64> {
         let mut inner = self.inner.borrow_mut();
         if inner.all.len() >= MAX_DIALOGS {
             return None;
@@ -218,15 +224,13 @@ impl Dialogs {
         inner.next += 1;
         let id = inner.next;
         dialog.id = id;
-        // The key must not keep the whole received message alive.
-        let key = Bytes::copy_from_slice(&dialog.call_id);
-        inner.by_call.entry(key).or_default().push(id);
+        inner.by_call.entry(dialog.call_id.clone()).or_default().push(id);
         inner.all.insert(id, dialog);
         Some(id)
     }
 
     /// Keep one that a run before this one made. Another that took its number meanwhile goes; there is none at the start.
-    pub(super) fn restore(&self, dialog: Dialog) {
+    pub(super) fn restore(&self, dialog: Box<Dialog>) {
         let mut inner = self.inner.borrow_mut();
         let id = dialog.id;
         inner.next = inner.next.max(id);
@@ -246,7 +250,7 @@ impl Dialogs {
 
     /// Look at or change one. Nothing else of the module may be called inside.
     pub fn with<T>(&self, id: u64, work: impl FnOnce(&mut Dialog) -> T) -> Option<T> {
-        self.inner.borrow_mut().all.get_mut(&id).map(work)
+        self.inner.borrow_mut().all.get_mut(&id).map(|d| work(d))
     }
 
     /// Dialogs of a Call-ID.
@@ -267,7 +271,7 @@ impl Dialogs {
     }
 
     /// Forget one.
-    pub fn remove(&self, id: u64) -> Option<Dialog> {
+    pub fn remove(&self, id: u64) -> Option<Box<Dialog>> {
         let mut inner = self.inner.borrow_mut();
         let dialog = inner.all.remove(&id)?;
         if let Some(at) = dialog.deadline {
@@ -293,6 +297,18 @@ impl Dialogs {
         move_in(&mut inner.by_time, id, old, at);
     }
 
+    /// Set when a dialog that is over is forgotten.
+    pub fn linger(&self, id: u64, until: Instant) {
+        self.schedule(id, None);
+        let mut inner = self.inner.borrow_mut();
+        if inner.ended.back().is_none_or(|(last, _)| *last <= until) {
+            inner.ended.push_back((until, id));
+        } else {
+            drop(inner);
+            self.schedule(id, Some(until));
+        }
+    }
+
     /// Set when a dialog is pinged.
     pub fn schedule_ping(&self, id: u64, at: Option<Instant>) {
         let mut inner = self.inner.borrow_mut();
@@ -304,7 +320,8 @@ impl Dialogs {
     /// When the next one ends by itself or is pinged.
     pub fn next_deadline(&self) -> Option<Instant> {
         let inner = self.inner.borrow();
-        [inner.by_time.first(), inner.by_ping.first()].into_iter().flatten().map(|(at, _)| *at).min()
+        let firsts = [inner.by_time.first(), inner.by_ping.first(), inner.ended.front()];
+        firsts.into_iter().flatten().map(|(at, _)| *at).min()
     }
 
     /// Those that are to be pinged.
@@ -313,10 +330,13 @@ impl Dialogs {
         inner.by_ping.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id).collect()
     }
 
-    /// Those whose time is over.
+    /// Those whose time is over. One that lingered is named once.
     pub fn due(&self, now: Instant) -> Vec<u64> {
-        let inner = self.inner.borrow();
-        inner.by_time.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id).collect()
+        let mut inner = self.inner.borrow_mut();
+        let past = inner.ended.partition_point(|(at, _)| *at <= now);
+        let lingered: Vec<u64> = inner.ended.drain(..past).map(|(_, id)| id).collect();
+        let lived = inner.by_time.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id);
+        lingered.into_iter().chain(lived).collect()
     }
 }
 
@@ -334,10 +354,9 @@ pub fn turn(shard: &Shard, id: u64, new: State) -> bool {
             d.answered = shard.kernel.drivers.clock.unix();
             d.started = d.answered.as_secs();
         }
-        let texts = [d.did(), String::new()];
-        Some((old, d.call_id.clone(), d.legs[0].tag.clone(), d.legs[1].tag.clone(), texts))
+        Some(old)
     });
-    let Some(Some((old, call_id, from_tag, to_tag, [did, db_id]))) = changed else { return false };
+    let Some(Some(old)) = changed else { return false };
     let active = |s: State| matches!(s, State::ConfirmedNoAck | State::Confirmed);
     if old == State::Early {
         shard.count(module.stats.early, -1);
@@ -352,17 +371,20 @@ pub fn turn(shard: &Shard, id: u64, new: State) -> bool {
         _ => {}
     }
     if shard.kernel.events.heard(module.changed) {
-        let copy = |b: &Bytes| Value::Str(Bytes::copy_from_slice(b));
-        let values = vec![
-            Value::Str(did.into()),
-            Value::Str(db_id.into()),
-            copy(&call_id),
-            copy(&from_tag),
-            copy(&to_tag),
-            Value::Int(old as i64),
-            Value::Int(new as i64),
-        ];
-        shard.kernel.events.raise(module.changed, values, Some(shard.worker));
+        let text = |b: &Bytes| Value::Str(Bytes::copy_from_slice(b));
+        let values = part.with(id, |d| {
+            vec![
+                Value::Str(d.did().into()),
+                // The number in the database, which has none of its own here.
+                Value::Str(Bytes::new()),
+                text(&d.call_id),
+                text(&d.legs[0].tag),
+                text(&d.legs[1].tag),
+                Value::Int(old as i64),
+                Value::Int(new as i64),
+            ]
+        });
+        shard.kernel.events.raise(module.changed, values.unwrap_or_default(), Some(shard.worker));
     }
     if new == State::Deleted {
         leave_all_profiles(&shard.kernel, part, id);

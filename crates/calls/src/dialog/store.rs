@@ -484,7 +484,7 @@ pub(super) fn take(read: &Mutex<HashMap<usize, Vec<Kept>>>, worker: usize, usual
 fn put(dialogs: &Dialogs, all: Vec<Kept>, worker: usize, usual: Usual) {
     for kept in all {
         let id = kept.dialog.id;
-        dialogs.restore(thaw(kept.dialog, worker, usual));
+        dialogs.restore(Box::new(thaw(kept.dialog, worker, usual)));
         dialogs.schedule(id, Some(kept.ends));
         let first = dialogs.with(id, |d| {
             for ping in [&mut d.options_ping, &mut d.reinvite_ping] {

@@ -131,6 +131,7 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
         timing,
         allow_after_6xx: o.on("disable_6xx_block"),
         auto_100: o.on("auto_100trying"),
+        translate_503: !o.kernel.settings.on("disable_503_translation"),
         pass_100: o.on("pass_provisional_replies"),
         onreply_avps: o.on("onreply_avp_mode"),
         minor_flag,

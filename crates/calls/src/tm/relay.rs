@@ -406,18 +406,20 @@ fn add_one(ctx: &mut Ctx, tx: Id, plan: Plan, no_failover: bool) -> Result<(), i
         return Err(-4);
     }
     let mut hop = hops.remove(0);
-    if no_failover {
+    if no_failover || shard.kernel.state::<Core>().no_dns_failover {
         hops.clear();
     }
-    let wanted = plan.target.socket.or(Some(ctx.received.socket));
     // A place that we have no socket for is passed over.
     let socket = loop {
-        match send::choose_socket(&shard, wanted, hop.proto, hop.addr) {
+        match send::outgoing_socket(&shard, plan.target.socket, ctx.received.socket, hop.proto, hop.addr) {
             Some(s) => break s,
             None if hops.is_empty() => return Err(-6),
             None => hop = hops.remove(0),
         }
     };
+    if must_be_open(&shard, &plan.target, hop) {
+        return Err(-6);
+    }
     let rport = ctx.note::<LocalRport>().is_some_and(|n| n.0);
     let writing = Writing {
         msg: &ctx.msg,
@@ -456,6 +458,16 @@ fn add_one(ctx: &mut Ctx, tx: Id, plan: Plan, no_failover: bool) -> Result<(), i
             AddError::TooMany => -1,
         }
     })
+}
+
+/// Whether a branch may only use a connection that is there (`tcp_no_new_conn_bflag`), and there is none.
+fn must_be_open(shard: &Shard, target: &Target, hop: Hop) -> bool {
+    let core = shard.kernel.state::<Core>();
+    target.flags & core.no_new_conn_branch != 0
+        && hop.proto.reliable()
+        && target.conn.is_none()
+        && core.aliases.find(hop.proto, hop.addr).is_none()
+        && !core.connections.reaches(hop.addr)
 }
 
 /// Everything a branch's request is written from.
@@ -539,8 +551,7 @@ pub(super) fn next_target(shard: &Rc<Shard>, tx: Id, failed: usize) {
         ))
     });
     let added = found.flatten().and_then(|(mut next, msg, edits, late, from, advertised)| {
-        let wanted = next.target.socket.or(Some(from));
-        next.socket = send::choose_socket(shard, wanted, next.hop.proto, next.hop.addr)?;
+        next.socket = send::outgoing_socket(shard, next.target.socket, from, next.hop.proto, next.hop.addr)?;
         let base = next.edits.as_deref().unwrap_or(&edits);
         let writing = Writing { msg: &msg, base, late: &late, from, advertised: &advertised, rport: false };
         let request = writing.write(shard, tx, &next.target, next.hop.proto, next.socket)?;

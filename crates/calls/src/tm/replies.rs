@@ -215,28 +215,29 @@ fn send_request(shard: &Rc<Shard>, tx: Id, branch: usize) {
 fn send_to_branch(shard: &Rc<Shard>, tx: Id, branch: usize, data: Bytes, token: u64) {
     let to = shard.part::<Transactions>().with(tx, |t| {
         let d = &t.core.branches().get(branch)?.destination;
-        Some((d.socket, d.hop.addr, d.conn))
+        Some((d.socket, d.hop.addr, d.conn, d.target.flags))
     });
-    let Some((socket, peer, conn)) = to.flatten() else { return };
+    let Some((socket, peer, conn, flags)) = to.flatten() else { return };
     note_sent_to(shard, tx, &data, peer, Some(branch));
     let again = || {
         let proto = shard.kernel.socket(socket).filter(|s| s.proto.reliable())?.proto;
         shard.kernel.state::<Core>().aliases.find(proto, peer)
     };
     let conn = conn.or_else(again);
-    shard.net.send(Outgoing { data, socket, peer, conn, no_new_conn: false, token });
+    let no_new_conn = flags & shard.kernel.state::<Core>().no_new_conn_branch != 0;
+    shard.net.send(Outgoing { data, socket, peer, conn, no_new_conn, token });
 }
 
 fn send_reply(shard: &Rc<Shard>, tx: Id, data: Bytes) {
-    let to = shard.part::<Transactions>().with(tx, |t| (t.received, t.reply_to));
-    let Some((received, peer)) = to else { return };
+    let to = shard.part::<Transactions>().with(tx, |t| (t.received, t.reply_to, t.flags));
+    let Some((received, peer, flags)) = to else { return };
     note_sent_to(shard, tx, &data, peer, None);
     shard.net.send(Outgoing {
         data,
         socket: received.socket,
         peer,
         conn: received.conn,
-        no_new_conn: false,
+        no_new_conn: flags & shard.kernel.state::<Core>().no_new_conn_reply != 0,
         token: token(tx, REPLY),
     });
 }
@@ -262,9 +263,15 @@ fn note_sent_to(shard: &Shard, tx: Id, data: &[u8], peer: std::net::SocketAddr, 
 fn relay_reply(shard: &Rc<Shard>, tx: Id, branch: usize, code: u16, reply: Reply) {
     let tm = shard.kernel.state::<Tm>();
     let reason = reply.msg.reason();
+    let received = code;
+    // That one server is busy does not mean that all who could be reached through us are (RFC 3261 §16.7 step 6).
+    let code = if code == 503 && tm.translate_503 && !is_local(shard, tx) { 500 } else { code };
     tell(shard, tx, &TxEvent::Sending { code, reason, relayed: Some(&reply.msg), branch: Some(branch) });
     let mut layer = Edits::new();
     layer.pop_via(&reply.msg);
+    if code != received {
+        layer.set_status(code, reason);
+    }
     if let Some(edit) = api::reply_edit(shard, tx) {
         edit(&reply.msg, &mut layer);
     }
@@ -339,8 +346,7 @@ fn count_final(shard: &Rc<Shard>, code: u16) {
 /// No received reply won: make one.
 fn generate(shard: &Rc<Shard>, tx: Id, code: u16) {
     let Some(mut ctx) = context(shard, tx, RouteType::Failure) else { return };
-    let local = shard.part::<Transactions>().with(tx, |t| t.core.settings().local).unwrap_or(false);
-    if local {
+    if is_local(shard, tx) {
         let call = note_sent(shard, tx, code, true);
         step(shard, tx, |t, now, sink| t.core.send(now, code, Bytes::new(), sink));
         if let Some(call) = call {
@@ -350,6 +356,11 @@ fn generate(shard: &Rc<Shard>, tx: Id, code: u16) {
     }
     let reason = switchroom_wire::sip::reply::phrase(code);
     api::reply(&mut ctx, code, reason.as_bytes(), &[], None);
+}
+
+/// Whether the request is our own.
+fn is_local(shard: &Shard, tx: Id) -> bool {
+    shard.part::<Transactions>().with(tx, |t| t.core.settings().local).unwrap_or(false)
 }
 
 /// A final reply of our own goes out.

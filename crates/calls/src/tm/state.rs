@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
-use switchroom_engine::proxy;
+use switchroom_engine::proxy::{self, Branch};
 use switchroom_engine::transaction::{Id, Table, Timing};
 use switchroom_engine::wheel::Wheel;
 use switchroom_kernel::avp::Avps;
@@ -33,6 +33,8 @@ pub struct Tm {
     pub allow_after_6xx: bool,
     /// INVITE gets its 100 when its transaction is made.
     pub auto_100: bool,
+    /// A received 503 goes on as 500.
+    pub translate_503: bool,
     /// Relay 100 as well.
     pub pass_100: bool,
     /// onreply_route sees the AVPs of the transaction.
@@ -178,6 +180,12 @@ pub trait Watch {
     /// Something happened. The context holds the request with the transaction's AVPs, flags and notes; changes to them are
     /// kept.
     fn event(&self, ctx: &mut Ctx, event: &TxEvent<'_>);
+
+    /// Whether nothing that may still happen matters to it. The request of a transaction that is over goes early when this
+    /// holds for all who follow it.
+    fn is_done(&self) -> bool {
+        false
+    }
 }
 
 /// One transaction.
@@ -233,20 +241,37 @@ pub struct Tx {
 }
 
 impl Tx {
-    /// The final reply is out and no route or follower will look at the request again: keep only what answers
-    /// retransmissions, since that lasts for seconds.
+    /// The final reply is out and no follower will look at the request again: keep only what answers retransmissions, since
+    /// that lasts for seconds. Reply routes that may still run keep the request, the AVPs and the notes that they see.
     pub fn lighten(&mut self, stand_in: &Rc<Message>) {
-        if !self.core.is_final() || self.core.in_route() || !self.watchers.is_empty() {
+        if !self.core.is_final() || self.core.in_route() {
             return;
         }
-        self.request = stand_in.clone();
+        self.watchers.retain(|w| !w.is_done());
+        if !self.watchers.is_empty() {
+            return;
+        }
         self.edits = None;
         self.late_edits.clear();
         self.target = Target::default();
+        (self.on_failure, self.on_branch) = (None, None);
+        if self.awaits_replies() {
+            return;
+        }
         // A 2xx that comes again is still relayed, and must look like the first one.
         self.notes.retain(|(kind, _)| *kind == std::any::TypeId::of::<super::api::ReplyEdits>());
+        self.request = stand_in.clone();
         self.avps.clear();
-        (self.on_failure, self.on_reply, self.on_branch) = (None, None, None);
+        self.on_reply = None;
+    }
+
+    /// Whether a reply may still come that a route of the script will see: of a branch that has none yet, or a 2xx of an
+    /// INVITE once more.
+    fn awaits_replies(&self) -> bool {
+        let branches = self.core.branches();
+        let routes = self.on_reply.is_some() || branches.iter().any(|b| b.destination.on_reply.is_some());
+        let repeated = self.core.settings().invite && (200..300).contains(&self.core.last_code());
+        routes && (repeated || branches.iter().any(Branch::is_pending))
     }
 }
 

@@ -25,6 +25,7 @@ const SCRIPT: &str = r#"
     loadmodule "rr.so"
     loadmodule "tm.so"
     modparam("rr", "append_fromtag", 0)
+    MORE_MODULES
     route {
         if (!mf_process_maxfwd_header(10)) {
             sl_send_reply(483, "Too Many Hops");
@@ -43,7 +44,7 @@ const SCRIPT: &str = r#"
             exit;
         }
         t_check_trans();
-        if (is_method("INVITE")) { record_route(); }
+        if (is_method("INVITE")) { record_route(); MORE_WORK }
         if (!t_relay()) { sl_reply_error(); }
         exit;
     }
@@ -58,13 +59,15 @@ pub struct Memory {
     pub bytes: i64,
     /// Bytes given back.
     pub returned: i64,
+    /// Pieces given back.
+    pub pieces_returned: i64,
 }
 
 struct Counting;
 
 thread_local! {
     static ON: Cell<bool> = const { Cell::new(false) };
-    static MEMORY: Cell<Memory> = const { Cell::new(Memory { taken: 0, bytes: 0, returned: 0 }) };
+    static MEMORY: Cell<Memory> = const { Cell::new(Memory { taken: 0, bytes: 0, returned: 0, pieces_returned: 0 }) };
 }
 
 fn note(taken: i64, bytes: i64, returned: i64) {
@@ -73,6 +76,7 @@ fn note(taken: i64, bytes: i64, returned: i64) {
         m.taken += taken;
         m.bytes += bytes;
         m.returned += returned;
+        m.pieces_returned += i64::from(returned > 0);
         MEMORY.set(m);
     }
 }
@@ -108,8 +112,18 @@ pub struct Stage {
 
 impl Stage {
     pub fn open() -> Stage {
+        Stage::with("", "")
+    }
+
+    /// Each call has a dialog.
+    pub fn with_dialogs() -> Stage {
+        Stage::with(r#"loadmodule "dialog.so""#, "create_dialog();")
+    }
+
+    fn with(modules: &str, work: &str) -> Stage {
+        let script = SCRIPT.replace("MORE_MODULES", modules).replace("MORE_WORK", work);
         let house = Rehearsal::open(Setup {
-            source: Source::Text("call.cfg".into(), Arc::from(SCRIPT.as_bytes())),
+            source: Source::Text("call.cfg".into(), Arc::from(script.as_bytes())),
             catalogue: switchroom_calls::MODULES,
             always: &["core"],
             stores: Vec::new(),

@@ -487,6 +487,21 @@ pub const TABLES: &[Table] = &[
         indexes: &[index("message_idx", &["connection", "destination", "reference"])],
     },
     Table {
+        name: "smpp_report",
+        version: Some(1),
+        columns: &[
+            serial("id"),
+            small("kind", 0),
+            text("connection", 255),
+            text("name", 128),
+            big("letter"),
+            small("state", 0),
+            big("moment"),
+            Column { name: "content", kind: Kind::Blob, null: true, default: None },
+        ],
+        indexes: &[index("name_idx", &["name"]), index("letter_idx", &["letter"])],
+    },
+    Table {
         name: "sms_list",
         version: Some(1),
         columns: &[serial("id"), text("account", 64), text("name", 21), text("address", 32)],

@@ -399,7 +399,7 @@ impl Session {
             State::Closed => return None,
             State::Unbound => self.unbound.map(|at| at + LINGER),
             State::Bound(_) => s.inactivity.map(|i| self.active + i),
-            State::Open | State::Outbound | State::Binding(_) => Some(self.opened + s.session_init),
+            State::Open | State::Outbound | State::Binding(_) => self.deadline_to_bind(),
         };
         let ask = match self.state {
             State::Bound(_) if !self.out.has(CommandId::ENQUIRE_LINK) => {
@@ -410,6 +410,17 @@ impl Session {
         [of_state, ask, self.out.first_deadline()].into_iter().flatten().min()
     }
 
+    /// When a session that is not bound ends.
+    fn deadline_to_bind(&self) -> Option<Instant> {
+        let s = &self.settings;
+        match self.state {
+            // The peer has asked in time; the host, that looks at passwords, has as long as for any answer.
+            State::Binding(_) if s.side == Side::Centre => Some(self.heard + s.response),
+            State::Open | State::Outbound | State::Binding(_) => Some(self.opened + s.session_init),
+            _ => None,
+        }
+    }
+
     /// Time has passed.
     pub fn tick(&mut self, now: Instant, sink: &mut Vec<Output>) {
         let s = self.settings;
@@ -418,7 +429,9 @@ impl Session {
             State::Unbound if self.unbound.is_some_and(|at| now >= at + LINGER) => {
                 return self.close(Ending::Unbound, sink);
             }
-            State::Open | State::Outbound | State::Binding(_) if now >= self.opened + s.session_init => {
+            State::Open | State::Outbound | State::Binding(_)
+                if self.deadline_to_bind().is_some_and(|at| now >= at) =>
+            {
                 return self.close(Ending::NotBound, sink);
             }
             _ => {}

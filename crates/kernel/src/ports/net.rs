@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
@@ -204,6 +204,10 @@ pub trait Net {
     /// Whether more comes in than this worker can do, so that new work should be refused.
     fn overloaded(&self) -> bool {
         false
+    }
+    /// The address that the system would send to `peer` from; `None` when it does not know.
+    fn source_for(&self, _peer: SocketAddr) -> Option<IpAddr> {
+        None
     }
 }
 

@@ -1,9 +1,14 @@
 //! Names of messages as SMS centres write them: in answers and in receipts not always alike.
 
-/// Small letters, no leading zeros.
+/// Letters of a name that count: what fits into `message_id` (SMPP 5.0 §4.8.4.41) and into the columns of tables.
+const LONGEST: usize = 64;
+
+/// Small letters, no leading zeros, not longer than the specification allows.
 #[must_use]
 pub fn normal(id: &str) -> String {
-    let id = id.trim().to_ascii_lowercase();
+    // NUL is text for no database.
+    let id: String = id.trim().chars().filter(|c| *c != '\0').take(LONGEST).collect();
+    let id = id.to_ascii_lowercase();
     let short = id.trim_start_matches('0');
     if short.is_empty() { id } else { short.to_owned() }
 }
@@ -32,5 +37,6 @@ mod tests {
         assert!(forms("255").contains(&"ff".to_owned()));
         assert!(forms("0000123").contains(&"123".to_owned()));
         assert_eq!(normal("000"), "000");
+        assert_eq!(normal(&"ab".repeat(40)).len(), 64);
     }
 }

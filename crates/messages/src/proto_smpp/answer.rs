@@ -3,13 +3,11 @@
 
 use std::sync::Arc;
 
-use switchroom_wire::smpp::{
-    Body, CommandId, Header, MessageId, MessageState, Status, push_tlv, receipt, tag,
-};
+use switchroom_wire::smpp::{Body, CommandId, Header, MessageId, MessageState, Status};
 
-use super::connection::{self, Connection};
+use super::connection::Connection;
 use super::gateway::Gateway;
-use super::outgoing::{Outgoing, Party};
+use super::phones::Receipts;
 use crate::link::LinkHandle;
 use crate::link::join::Key;
 
@@ -50,49 +48,7 @@ pub struct Answer {
     /// The parts that it came in.
     pub(super) parts: Option<Arrival>,
     /// An application wants to know that it arrived.
-    pub(super) receipts: Option<Receipts>,
-}
-
-/// Receipts for an application, one for each part of what it submitted.
-pub(super) struct Receipts {
-    pub gateway: Arc<Gateway>,
-    pub connection: Arc<Connection>,
-    pub ids: Vec<Vec<u8>>,
-    pub source: Party,
-    pub destination: Party,
-    pub submitted: i64,
-}
-
-impl Receipts {
-    /// Delivered, as the final reply to the MESSAGE says.
-    fn send(self) {
-        let (gateway, connection) = (&self.gateway, &self.connection);
-        for id in &self.ids {
-            let receipt = receipt::Receipt {
-                id,
-                submitted: 1,
-                delivered: 1,
-                submit: self.submitted,
-                done: gateway.unix() as i64,
-                state: MessageState::Delivered,
-                error: b"0",
-                text: &[],
-            };
-            let mut tlvs = Vec::new();
-            push_tlv(&mut tlvs, tag::RECEIPTED_MESSAGE_ID, &[id, &b"\0"[..]].concat());
-            push_tlv(&mut tlvs, tag::MESSAGE_STATE, &[MessageState::Delivered as u8]);
-            let outgoing = Outgoing {
-                source: self.destination.clone(),
-                destination: self.source.clone(),
-                esm_class: 0x04,
-                text: receipt.write(0),
-                tlvs,
-                ..Outgoing::default()
-            };
-            // Whoever asked and is not bound any more does not hear it: nothing is stored here.
-            drop(connection::submit(gateway, connection, outgoing, gateway.clock.now() + gateway.send_wait));
-        }
-    }
+    pub(super) receipts: Option<(Arc<Gateway>, Receipts)>,
 }
 
 /// A message that came in parts, which are kept until it has arrived.
@@ -155,8 +111,12 @@ impl Answer {
             _ => Body::Empty,
         };
         link.respond(header, status, &body);
-        if let Some(receipts) = receipts.filter(|_| verdict == Verdict::Taken) {
-            receipts.send();
+        if let Some((gateway, receipts)) = receipts.filter(|_| verdict == Verdict::Taken) {
+            let house = gateway.clone();
+            // Whoever asked and is not bound any more does not hear it: nothing is stored here.
+            gateway.spawn.spawn(Box::pin(async move {
+                house.send_receipts(&receipts, MessageState::Delivered).await;
+            }));
         }
     }
 }

@@ -48,6 +48,19 @@ pub(super) fn send_smpp_message(c: &mut Call<'_>) -> Flow {
         left.error = Failure::Unknown(name).to_string();
         return UNKNOWN;
     };
+    let wrapper = wrapped(c);
+    let told = wrapper.as_deref().and_then(Cpim::read).as_ref().and_then(Cpim::notification);
+    if let Some(told) = told {
+        // What a phone says of a message is a receipt, whether somebody waits for it or not, and no text.
+        if !gateway.notified(&told.message_id, told.delivered) {
+            tracing::info!(
+                "send_smpp_message(): a notification names no message that waits for it: {}",
+                told.message_id
+            );
+        }
+        c.ctx.note_mut::<Left>().status = Some(0);
+        return TRUE;
+    }
     let messages = match prepare(c, &connection) {
         Ok(messages) => messages,
         Err(why) => {
@@ -79,7 +92,7 @@ pub(super) fn send_smpp_message(c: &mut Call<'_>) -> Flow {
 
 fn finish(
     ctx: &mut Ctx,
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
     name: &str,
     mut left: Left,
     asked: Option<Asked>,
@@ -94,11 +107,14 @@ fn finish(
             }
         }
     }
+    let mut queries = Vec::new();
     let flow = match failure {
         None => {
             left.status = Some(0);
             if let Some(asked) = asked {
-                gateway.asked.lock().add(name, &left.ids, asked);
+                let letter = gateway.next_letter();
+                let now = gateway.unix() as i64;
+                queries = gateway.asked.lock().add(name, &left.ids, asked, letter, now);
             }
             gateway.count(|s| s.sent);
             TRUE
@@ -114,7 +130,11 @@ fn finish(
         }
     };
     *ctx.note_mut::<Left>() = left;
-    flow
+    if queries.is_empty() {
+        return flow;
+    }
+    let house = gateway.clone();
+    wait(async move { house.write(queries).await }, move |_, ()| flow)
 }
 
 /// The messages that the call asks for; one for each part.

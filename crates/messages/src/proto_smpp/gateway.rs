@@ -29,6 +29,7 @@ use super::incoming::Peer;
 use super::lines::Lines;
 use super::params::Confs;
 use super::parts::{self, Part};
+use super::phones::Phones;
 use super::store::{Kind, Row, Table};
 use crate::link::join::{Bounds, Joiner, Key, Outcome};
 use crate::link::{Link, Options};
@@ -71,6 +72,11 @@ pub(super) struct Gateway {
     pub receipt_event: Option<EventId>,
     pub alert_event: Option<EventId>,
     pub asked: Mutex<Waiting>,
+    pub phones: Mutex<Phones>,
+    /// Seconds that a phone has to say what became of a message.
+    pub imdn_wait: i64,
+    /// Whether the database has the table `smpp_report`.
+    pub keeps_reports: bool,
     pub lines: Lines,
     /// Whether the database has the table of parts.
     pub keeps_parts: bool,
@@ -87,6 +93,12 @@ impl Gateway {
 
     pub fn unix(&self) -> u64 {
         self.clock.unix().as_secs()
+    }
+
+    /// A number that no other text of this database has.
+    pub fn next_letter(&self) -> i64 {
+        let serial = self.serial.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        (self.unix() << 20 | serial & 0xf_ffff) as i64
     }
 
     pub fn count(&self, which: impl FnOnce(&Counted) -> StatId) {

@@ -13,17 +13,19 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use switchroom_calls::tm::api::{Request, request};
 use switchroom_engine::smpp_session::{Mode, Side};
+use switchroom_kernel::Shard;
 use switchroom_script::Value;
 use switchroom_wire::gsm::Alphabet;
 use switchroom_wire::smpp::{
     Bind, Body, CommandId, Header, MessageState, Outbind, Pdu, ShortMessage, Status, push_tlv, receipt, tag,
 };
 
-use super::answer::{Answer, Arrival, Receipts, Verdict};
+use super::answer::{Answer, Arrival, Verdict};
 use super::api::{Incoming, Receipt};
 use super::connection::{self, BIND, Connection};
 use super::gateway::{Gateway, same};
 use super::outgoing::{Outgoing, Party};
+use super::phones::{Question, Receipts};
 use crate::imdn::{self, Asked};
 use crate::link::join::{Key, Outcome, Piece, read};
 use crate::link::{Closed, Handler, LinkHandle};
@@ -68,6 +70,7 @@ impl Peer {
         }
         self.ended.lock().0 = true;
         tracing::info!("proto_smpp: {} is bound with {}", connection.row.name, self.address);
+        self.gateway.tell_all(Some(&connection.row.name));
         self.gateway.tell_bind(connection, "bound", "");
         connection::pump(&self.gateway, connection);
         true
@@ -78,9 +81,7 @@ impl Peer {
         let mut answer =
             Answer { waits: Some((link.clone(), header)), id: Vec::new(), parts: None, receipts: None };
         if header.command == CommandId::SUBMIT_SM || header.command == CommandId::DATA_SM {
-            let serial = self.gateway.serial.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let number = self.gateway.unix() << 20 | serial & 0xf_ffff;
-            answer.id = format!("{number:x}").into_bytes();
+            answer.id = format!("{:x}", self.gateway.next_letter()).into_bytes();
         }
         let party =
             |a: &switchroom_wire::smpp::Address<'_>| Party { ton: a.ton, npi: a.npi, addr: a.addr.to_vec() };
@@ -93,7 +94,13 @@ impl Peer {
             let raw = as_it_came(message, source, destination, connection.side());
             return receiver.take(&connection.row.name, raw, answer);
         }
-        let wanted = connection.side() == Side::Centre && matches!(message.registered_delivery & 0x03, 1 | 3);
+        // Without the phones' word a message is delivered or refused, and then there is no receipt of a failure.
+        let wanted = connection.side() == Side::Centre
+            && match message.registered_delivery & 0x03 {
+                1 | 3 => true,
+                2 => connection.conf.imdn,
+                _ => false,
+            };
         let (own_id, mut ids) = (answer.id.clone(), vec![answer.id.clone()]);
         let piece = Piece::from(message);
         let of = Key::of(&piece).filter(|_| !message.is_receipt());
@@ -133,14 +140,15 @@ impl Peer {
             },
         };
         if wanted && !message.is_receipt() {
-            answer.receipts = Some(Receipts {
-                gateway: self.gateway.clone(),
-                connection: connection.clone(),
+            let receipts = Receipts {
+                connection: connection.row.name.clone(),
                 ids,
                 source: source.clone(),
                 destination: destination.clone(),
                 submitted: self.gateway.unix() as i64,
-            });
+                wanted: message.registered_delivery,
+            };
+            answer.receipts = Some((self.gateway.clone(), receipts));
         }
         let incoming = Incoming {
             connection: connection.row.name.clone(),
@@ -152,7 +160,7 @@ impl Peer {
             esm_class: message.esm_class,
             protocol_id: message.protocol_id,
         };
-        arrived(&self.gateway, &self.address, incoming, answer);
+        arrived(&self.gateway, &self.address, incoming, answer, connection.conf.imdn);
     }
 }
 
@@ -183,14 +191,15 @@ pub(super) fn release(gateway: &Arc<Gateway>) {
                     &address,
                     incoming,
                     Answer { waits: None, id: Vec::new(), parts, receipts: None },
+                    false,
                 );
             }
         }
     }
 }
 
-/// A message came, whole, or a receipt.
-fn arrived(gateway: &Arc<Gateway>, address: &str, incoming: Incoming, answer: Answer) {
+/// A message came, whole, or a receipt. `imdn`: the phone is asked for its word where a receipt is wanted.
+fn arrived(gateway: &Arc<Gateway>, address: &str, incoming: Incoming, answer: Answer, imdn: bool) {
     gateway.count(|s| if incoming.receipt.is_some() { s.receipts } else { s.received });
     if let Some(receipt) = &incoming.receipt {
         let text = |bytes: &[u8]| Value::str(bytes.to_vec());
@@ -208,12 +217,17 @@ fn arrived(gateway: &Arc<Gateway>, address: &str, incoming: Incoming, answer: An
     let mut told = None;
     if let Some(receipt) = &incoming.receipt {
         let last = receipt.state.is_final() || receipt.state == MessageState::Accepted;
-        let text = gateway.asked.lock().find(&incoming.connection, &receipt.id, last);
-        if let Some(text) = text {
-            match last.then(|| text.ended(receipt.state)).flatten() {
-                Some(delivered) => told = Some((text, delivered)),
+        let found = gateway.asked.lock().find(&incoming.connection, &receipt.id, last);
+        if let Some(found) = found {
+            match last.then(|| found.ended(receipt.state)).flatten() {
+                Some(delivered) => told = Some((found, delivered)),
                 // Others of its parts, or a state on the way: nobody asked for these.
-                None => return answer.give(Verdict::Taken),
+                None => {
+                    if last {
+                        gateway.note(found.done());
+                    }
+                    return answer.give(Verdict::Taken);
+                }
             }
         }
     }
@@ -231,9 +245,12 @@ fn arrived(gateway: &Arc<Gateway>, address: &str, incoming: Incoming, answer: An
         return answer.give(verdict);
     };
     let made = match &told {
-        Some((text, delivered)) => notification(&incoming, &text.asked, *delivered, uri),
+        Some((found, delivered)) => notification(&incoming, &found.text.asked, *delivered, uri),
         None => message_request(&incoming, &gateway.local, address, uri),
     };
+    let asks = answer.receipts.as_ref().filter(|_| imdn && incoming.content.alphabet != Alphabet::Binary);
+    let phone = asks.and_then(|(_, receipts)| gateway.ask_phone(receipts));
+    let wrapped = phone.as_ref().map(|phone| wrap(&made, &phone.name, gateway.unix() as i64));
     // Messages between the same two keep their order: the next leaves when the one before has its final reply.
     let between = (incoming.source.addr, incoming.destination.addr);
     let worker = gateway.random.hash_one(&between) as usize % kernel.workers.max(1);
@@ -245,19 +262,29 @@ fn arrived(gateway: &Arc<Gateway>, address: &str, incoming: Incoming, answer: An
             return false;
         }
         let posted = kernel.on_worker(worker, move |shard| {
-            let answer = RefCell::new(Some(answer));
-            let done = move |code: u16| {
+            let waits = RefCell::new(Some((answer, told)));
+            let done = move |code: u16, asked: Option<&str>| {
                 let verdict = Verdict::of_reply(code);
                 if verdict != Verdict::Taken {
                     house.count(|s| s.refused);
                 }
-                if let Some(answer) = answer.borrow_mut().take() {
-                    // The line is free before the peer hears of it and tries again.
-                    house.lines.over(&over, verdict != Verdict::Later);
-                    answer.give(verdict);
+                let Some((mut answer, told)) = waits.borrow_mut().take() else { return };
+                // The line is free before the peer hears of it and tries again.
+                house.lines.over(&over, verdict != Verdict::Later);
+                match told {
+                    Some((found, _)) if verdict == Verdict::Later => house.asked.lock().again(found),
+                    Some((found, _)) => house.note(found.done()),
+                    None => {}
+                }
+                match asked {
+                    Some(name) if verdict == Verdict::Taken => {
+                        answer.receipts = None;
+                        house.phone_took(name, answer);
+                    }
+                    _ => answer.give(verdict),
                 }
             };
-            request(shard, made, Rc::new(move |_, code, _| done(code)));
+            send_to_phone(shard, made, wrapped.zip(phone), Rc::new(done));
         });
         if !posted {
             tracing::warn!("proto_smpp: a worker is too busy for a message; the peer will try again");
@@ -265,6 +292,35 @@ fn arrived(gateway: &Arc<Gateway>, address: &str, incoming: Incoming, answer: An
         posted
     };
     gateway.lines.enter(between, Box::new(send));
+}
+
+/// What is done with the final reply; with the name that the phone was asked under, when it was.
+type Done = Rc<dyn Fn(u16, Option<&str>)>;
+
+/// Sends the MESSAGE, first in the wrapper that asks for a notification; to a phone that does not know that, as it is.
+fn send_to_phone(shard: &Rc<Shard>, plain: Request, asking: Option<(Request, Question)>, done: Done) {
+    let Some((wrapped, question)) = asking else {
+        return request(shard, plain, Rc::new(move |_, code, _| done(code, None)));
+    };
+    let again = RefCell::new(Some(plain));
+    let heard = move |shard: &Rc<Shard>, code: u16| match code {
+        406 | 415 | 488 => {
+            if let Some(plain) = again.borrow_mut().take() {
+                send_to_phone(shard, plain, None, done.clone());
+            }
+        }
+        _ => done(code, Some(&question.name)),
+    };
+    request(shard, wrapped, Rc::new(move |shard, code, _| heard(shard, code)));
+}
+
+/// The same MESSAGE in a wrapper that asks for a notification (RFC 5438 §6).
+fn wrap(plain: &Request, name: &str, now: i64) -> Request {
+    let text = |octets: &[u8]| String::from_utf8_lossy(octets).trim_matches(['<', '>']).to_owned();
+    let body =
+        plain.body.as_ref().map_or_else(String::new, |(_, body)| String::from_utf8_lossy(body).into_owned());
+    let body = imdn::wrap(&text(&plain.from), &text(&plain.to), &imdn::moment(now), name, &body);
+    Request { body: Some((Bytes::from_static(imdn::CPIM.as_bytes()), body.into())), ..plain.clone() }
 }
 
 /// All fields of a message. Only applications ask for receipts; what an SMS centre says there is for phones.

@@ -13,10 +13,12 @@ mod connection;
 pub(crate) mod functions;
 mod gateway;
 mod incoming;
+mod kept;
 mod lines;
 mod outgoing;
 mod params;
 mod parts;
+mod phones;
 mod store;
 
 use std::path::PathBuf;
@@ -24,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use switchroom_kernel::module::{EventDecl, Function, Module, Statistic, TableUse, Variable};
 use switchroom_kernel::open::{Opening, block_on};
 use switchroom_kernel::ports::stream::{Accept, ServerTls, StreamListen};
@@ -80,7 +83,11 @@ pub static MODULE: Module = Module {
         Statistic::counter("smpp_bind_failures", "Binds that were refused, ours and of others"),
     ],
     transports: &[TRANSPORT],
-    tables: &[TableUse { name: "smpp", version: 1 }, TableUse { name: "smpp_part", version: 1 }],
+    tables: &[
+        TableUse { name: "smpp", version: 1 },
+        TableUse { name: "smpp_part", version: 1 },
+        TableUse { name: "smpp_report", version: 1 },
+    ],
     open,
     live: Some(|kernel| {
         let gateway = kernel.state::<Arc<Gateway>>();
@@ -89,6 +96,9 @@ pub static MODULE: Module = Module {
         all.iter().for_each(|c| connection::start(gateway, c));
         kernel.every(Duration::from_secs(1), |kernel| async move {
             incoming::release(kernel.state::<Arc<Gateway>>());
+        });
+        kernel.every(Duration::from_secs(60), |kernel| async move {
+            kernel.state::<Arc<Gateway>>().look_after_phones();
         });
     }),
     close: Some(|kernel| {
@@ -124,6 +134,18 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
             "proto_smpp: parts of long messages are not kept over a restart: table smpp_part: {e}"
         );
     }
+    let reports = block_on(kept::waiting(&*store));
+    let keeps_reports = reports.is_ok();
+    if let Err(e) = &reports {
+        tracing::info!(
+            "proto_smpp: who waits for a receipt is forgotten by a restart: table smpp_report: {e}"
+        );
+    }
+    let (users, applications) =
+        reports.unwrap_or_default().into_iter().partition(|row| row.kind == kept::Kind::User);
+    let (mut asked, mut phones) = (asked::Waiting::default(), phones::Phones::default());
+    asked.restore(users);
+    phones.restore(applications);
     let columns = COLUMNS.map(|c| o.text(&format!("{c}_col")));
     let port = match u16::try_from(o.int("smpp_port")) {
         Ok(port @ 1..) => port,
@@ -171,7 +193,10 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
         bind_event: o.kernel.events.find("E_SMPP_BIND"),
         receipt_event: o.kernel.events.find("E_SMPP_RECEIPT"),
         alert_event: o.kernel.events.find("E_SMPP_ALERT"),
-        asked: Default::default(),
+        asked: Mutex::new(asked),
+        phones: Mutex::new(phones),
+        imdn_wait: seconds("imdn_timeout", 7 * 86_400)?.as_secs() as i64,
+        keeps_reports,
         lines: Default::default(),
         keeps_parts,
         receiver: Default::default(),
@@ -185,6 +210,11 @@ fn open(o: &mut Opening<'_>) -> Result<(), String> {
     let shown = gateway.clone();
     let help = "Connections that are bound now";
     o.kernel.stats.computed("proto_smpp", "smpp_bound", help, move || shown.bound() as i64);
+    let shown = gateway.clone();
+    let help = "Messages whose sender waits for a receipt, or for what a phone says";
+    o.kernel.stats.computed("proto_smpp", "smpp_waiting_reports", help, move || {
+        (shown.asked.lock().len() + shown.phones.lock().len()) as i64
+    });
     o.provide(gateway);
     Ok(())
 }

@@ -43,6 +43,11 @@ pub(super) static PARAMS: &[Param] = &[
     Param::int("max_queue", "1000", "Messages that may wait for each connection; more are refused"),
     Param::int("max_connections", "1000", "Connections of peers to our sockets"),
     Param::int("join_timeout", "86400", "Seconds that missing parts of a message are waited for"),
+    Param::int(
+        "imdn_timeout",
+        "86400",
+        "Seconds that a phone has to say what became of a message (setting imdn)",
+    ),
     Param::unset("tls_certificate", "Certificate chain (PEM) for sockets on tls_port"),
     Param::unset("tls_private_key", "Its key (PEM)"),
     Param::int("tls_port", "3550", "Sockets on this port speak TLS, when there is a certificate"),
@@ -69,6 +74,8 @@ pub struct Conf {
     pub address_range: String,
     /// Bodies to the letter.
     pub strict: bool,
+    /// Phones are asked to say that a message of this application was delivered (RFC 5438).
+    pub imdn: bool,
     /// TLS.
     pub tls: Option<Arc<ClientTls>>,
 }
@@ -110,6 +117,7 @@ impl Confs {
             version: 0x34,
             address_range: String::new(),
             strict: false,
+            imdn: false,
             tls: None,
         };
         let general = self.list.iter().filter(|(n, _)| n == "*");
@@ -160,11 +168,12 @@ impl Confs {
             }
             "address_range" => conf.address_range = value.to_owned(),
             "strict" => conf.strict = number(0, 1)? == 1,
+            "imdn" => conf.imdn = number(0, 1)? == 1,
             "tls" => conf.tls = (number(0, 1)? == 1).then(|| self.tls.clone()),
             _ => {
                 return Err(format!(
                     "there is no setting `{key}`; there are alphabet, parts, max_parts, window, rate, \
-                     enquire_link, response, version, address_range, strict, tls"
+                     enquire_link, response, version, address_range, strict, imdn, tls"
                 ));
             }
         }

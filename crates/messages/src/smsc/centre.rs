@@ -3,7 +3,7 @@
 //! A message is answered when it is durable. An attempt is noted before it is made, so that after a crash those whose
 //! outcome is not known are known themselves, and said in the log; all others are delivered once.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
@@ -183,8 +183,10 @@ pub struct Centre {
     /// SIP users that were woken: when they may be again, and how often they were.
     pub(super) woken: Mutex<HashMap<Arc<str>, (i64, u32)>>,
     /// Customers who wait for a SIP user to be there (`set_dpf`): account, sender, recipient.
-    pub(super) absent: Mutex<HashMap<Arc<str>, Vec<(Arc<str>, Addr, Addr)>>>,
+    pub(super) absent: Mutex<BTreeMap<Arc<str>, Vec<(Arc<str>, Addr, Addr)>>>,
     lists: RwLock<Arc<Lists>>,
+    /// Readings of the tables that have begun, and the youngest that is in force.
+    readings: (AtomicU64, Mutex<u64>),
     pub(super) serial: AtomicU64,
     maker: OnceLock<Maker>,
     /// The script that looks at each message which enters.
@@ -236,6 +238,7 @@ impl Centre {
             woken: Mutex::default(),
             absent: Mutex::default(),
             lists: RwLock::default(),
+            readings: Default::default(),
             serial: AtomicU64::new(0),
             maker: OnceLock::new(),
             script: OnceLock::new(),
@@ -276,9 +279,16 @@ impl Centre {
     /// Reads accounts, routes and rules again. Nothing changes when something in them is wrong.
     pub async fn reload(self: &Arc<Self>) -> Result<(), String> {
         let store = &*self.base.store;
+        let turn = self.readings.0.fetch_add(1, Relaxed) + 1;
         let accounts = super::accounts::load(store).await?;
         let (routes, policy) = (Routes::load(store).await?, Policy::load(store).await?);
         let lists = Lists::load(store).await?;
+        let mut youngest = self.readings.1.lock();
+        if *youngest > turn {
+            // One that began later is in force already and knows more.
+            return Ok(());
+        }
+        *youngest = turn;
         *self.lists.write() = Arc::new(lists);
         *self.routes.write() = Arc::new(routes);
         *self.policy.write() = Arc::new(policy);
@@ -451,6 +461,12 @@ impl Centre {
                 return;
             }
         }
+    }
+
+    /// A SIP user has registered.
+    pub fn arrived(self: &Arc<Self>, target: &Arc<str>) {
+        self.reachable(target);
+        self.dispatch(target);
     }
 
     /// Wakes a destination for which messages wait, after pauses as between attempts.

@@ -20,6 +20,8 @@ const EARLY_SECONDS: i64 = 30;
 /// SIP users that somebody waits for, and how many wait for one.
 const ABSENT: usize = 10_000;
 const ABSENT_EACH: usize = 16;
+/// Domains in which one user is looked for.
+const DOMAINS: usize = 100;
 
 impl Centre {
     /// A text comes whose sender wants to be told of the end of all its parts.
@@ -227,9 +229,24 @@ impl Centre {
         self.reachable(&absent_at(&format!("smsc:{connection}"), number));
     }
 
-    /// A SIP user is there: customers who wanted to know are told with `alert_notification`.
+    /// The destinations that stand for a SIP user and for which messages or customers wait.
+    pub fn waiting_for(&self, aor: &str) -> Vec<Arc<str>> {
+        let mut targets = self.queue.lock().lines_of(aor, DOMAINS);
+        let start: Arc<str> =
+            if aor.contains('@') { format!("sip:{aor}") } else { format!("sip:{aor}@") }.into();
+        let is_his = |t: &Arc<str>| if aor.contains('@') { *t == start } else { t.starts_with(&*start) };
+        let absent = self.absent.lock();
+        let from_there = absent.range::<Arc<str>, _>(&start..).map(|(target, _)| target);
+        targets.extend(from_there.take_while(|t| is_his(t)).take(DOMAINS).cloned());
+        targets.sort();
+        targets.dedup();
+        targets
+    }
+
+    /// A SIP user is there: what waits for him leaves, and customers who wanted to know are told with `alert_notification`.
     pub fn reachable(&self, target: &Arc<str>) {
         self.woken.lock().remove(target);
+        self.queue.lock().bring_forward(target, self.now());
         let Some(list) = self.absent.lock().remove(target) else { return };
         let mut tlvs = Vec::new();
         push_tlv(&mut tlvs, tag::MS_AVAILABILITY_STATUS, &[0]);

@@ -33,6 +33,7 @@ mod writer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use switchroom_engine::smpp_session::Settings as SessionSettings;
@@ -332,9 +333,14 @@ fn live(kernel: &Arc<Kernel>) {
     if let Some(name) = &state.route {
         script::install(kernel, &state.centre, name.clone());
     }
+    let looks: Arc<AtomicUsize> = Arc::default();
     for name in ["E_UL_CONTACT_INSERT", "E_UL_CONTACT_UPDATE"] {
         let event = kernel.events.publish(name, &[]);
-        let ear = sip::Registrations(Arc::downgrade(&state.centre));
+        let ear = sip::Registrations {
+            centre: Arc::downgrade(&state.centre),
+            kernel: Arc::downgrade(kernel),
+            looks: looks.clone(),
+        };
         kernel.events.subscribe(event, Arc::new(ear));
     }
     crate::proto_smpp::api::set_receiver(kernel, Arc::new(upstream::Ear(Arc::downgrade(&state.centre))));

@@ -66,6 +66,14 @@ struct Line {
     under_way: usize,
     /// Nothing is given out before, unix seconds.
     closed_until: i64,
+    /// Of a SIP user: those that were tried and are on the clock; they go at once when he is there again.
+    later: BTreeSet<u64>,
+}
+
+impl Line {
+    fn is_idle(&self) -> bool {
+        self.waiting == 0 && self.under_way == 0 && self.closed_until == 0 && self.later.is_empty()
+    }
 }
 
 /// How many there are.
@@ -145,6 +153,11 @@ impl Queue {
         if slot.message.due > now {
             slot.place = Place::Clock;
             self.due.entry(slot.message.due).or_default().push(id);
+            let m = &slot.message;
+            if m.target.starts_with("sip:") && m.state != MessageState::Scheduled {
+                let target = m.target.clone();
+                self.line(&target).later.insert(id);
+            }
             return;
         }
         slot.place = Place::Line;
@@ -152,17 +165,46 @@ impl Queue {
             slot.message.state = MessageState::Enroute;
         }
         let level = usize::from(slot.message.content.priority).min(LEVELS - 1);
-        let target = &slot.message.target;
-        let line = match self.lines.get_mut(target) {
-            Some(line) => line,
-            None => {
-                let names = if target.starts_with("sip:") { &mut self.users } else { &mut self.few };
-                names.insert(target.clone());
-                self.lines.entry(target.clone()).or_default()
-            }
-        };
+        let target = slot.message.target.clone();
+        let line = self.line(&target);
+        line.later.remove(&id);
         line.levels[level].push_back(id);
         line.waiting += 1;
+    }
+
+    /// The line of a destination, which is made when there is none.
+    fn line(&mut self, target: &Arc<str>) -> &mut Line {
+        if !self.lines.contains_key(target) {
+            let names = if target.starts_with("sip:") { &mut self.users } else { &mut self.few };
+            names.insert(target.clone());
+        }
+        self.lines.entry(target.clone()).or_default()
+    }
+
+    /// The lines of a SIP user: of `user@domain` one, of a user of any domain at most `most`.
+    pub fn lines_of(&self, aor: &str, most: usize) -> Vec<Arc<str>> {
+        if aor.contains('@') {
+            return self
+                .lines
+                .get_key_value(&*format!("sip:{aor}"))
+                .map(|(t, _)| t.clone())
+                .into_iter()
+                .collect();
+        }
+        let start: Arc<str> = format!("sip:{aor}@").into();
+        let from_there = self.users.range::<Arc<str>, _>(&start..);
+        from_there.take_while(|t| t.starts_with(&*start)).take(most).cloned().collect()
+    }
+
+    /// The destination is there again: what was tried before does not wait for its time any more.
+    pub fn bring_forward(&mut self, target: &str, now: i64) {
+        let Some(line) = self.lines.get_mut(target) else { return };
+        for id in std::mem::take(&mut line.later) {
+            if let Some(slot) = self.messages.get_mut(&id).filter(|s| s.place == Place::Clock) {
+                slot.message.due = now;
+                self.place(id, now);
+            }
+        }
     }
 
     /// The next messages for a destination, at most `most`; they are under way now. Gives their numbers and whether each was
@@ -270,9 +312,10 @@ impl Queue {
             match place {
                 Place::Line => line.waiting = line.waiting.saturating_sub(1),
                 Place::UnderWay => line.under_way = line.under_way.saturating_sub(1),
-                Place::Clock | Place::Away | Place::Held => {}
+                Place::Clock => drop(line.later.remove(&id)),
+                Place::Away | Place::Held => {}
             }
-            if line.waiting == 0 && line.under_way == 0 && line.closed_until == 0 {
+            if line.is_idle() {
                 self.forget_line(&target);
             }
         }
@@ -355,10 +398,11 @@ impl Queue {
             self.expiries.entry(message.expires).or_default().push(id);
         }
         if message.due != due && slot.place != Place::Held {
-            if slot.place == Place::Line
-                && let Some(line) = self.lines.get_mut(&message.target)
-            {
-                line.waiting = line.waiting.saturating_sub(1);
+            if let Some(line) = self.lines.get_mut(&message.target) {
+                match slot.place {
+                    Place::Line => line.waiting = line.waiting.saturating_sub(1),
+                    _ => drop(line.later.remove(&id)),
+                }
             }
             self.place(id, now);
         }
@@ -420,7 +464,7 @@ impl Queue {
             self.closed.pop_first();
             if let Some(line) = self.lines.get_mut(&target) {
                 line.closed_until = 0;
-                if line.waiting == 0 && line.under_way == 0 {
+                if line.is_idle() {
                     self.forget_line(&target);
                 }
             }
@@ -504,6 +548,32 @@ mod tests {
         assert_eq!(q.wake(1500), ["a".into()]);
         assert_eq!(q.get(1).unwrap().state, MessageState::Enroute);
         assert_eq!(ids(q.take("a", 9, 1500)), [1]);
+    }
+
+    #[test]
+    fn what_was_tried_goes_at_once_when_the_user_is_there_again() {
+        let mut q = Queue::default();
+        for (id, target) in [(1, "sip:bob@a"), (2, "sip:bob@b"), (3, "sip:bobby@a"), (4, "sip:bob@a")] {
+            q.insert(sample(id, target), 1000);
+        }
+        let mut scheduled = sample(5, "sip:bob@a");
+        (scheduled.due, scheduled.state) = (2000, MessageState::Scheduled);
+        q.insert(scheduled, 1000);
+        assert_eq!(q.lines_of("bob", 9), ["sip:bob@a".into(), "sip:bob@b".into()]);
+        assert_eq!(q.lines_of("bob", 1).len(), 1);
+        assert_eq!(q.lines_of("bob@b", 9), ["sip:bob@b".into()]);
+        assert!(q.lines_of("eve", 9).is_empty() && q.lines_of("eve@a", 9).is_empty());
+        assert_eq!(ids(q.take("sip:bob@a", 1, 1000)), [1]);
+        q.postpone(1, 1600, 1000, 8);
+        q.bring_forward("sip:bob@a", 1010);
+        assert_eq!(ids(q.take("sip:bob@a", 9, 1010)), [4, 1], "not what is to leave later");
+        assert!(q.wake(1600).is_empty());
+        // A line that only has some who were tried stays, and goes with them.
+        q.postpone(1, 1700, 1010, 8);
+        q.remove(4);
+        assert_eq!(q.lines_of("bob@a", 9).len(), 1);
+        q.remove(1);
+        assert!(q.lines_of("bob@a", 9).is_empty());
     }
 
     #[test]

@@ -184,6 +184,9 @@ fn order(routes: Vec<&Route>, chance: u64) -> Vec<Arc<str>> {
     ordered
 }
 
+/// Characters of a destination, as many as the columns have.
+const LONGEST: usize = 128;
+
 /// Whether a destination has a form we know.
 pub fn check_target(target: &str) -> Result<(), String> {
     let known = match target.split_once(':') {
@@ -191,6 +194,12 @@ pub fn check_target(target: &str) -> Result<(), String> {
         Some(("http" | "https", rest)) => rest.starts_with("//"),
         _ => false,
     };
+    if known && target.len() > LONGEST {
+        return Err(format!(
+            "the destination \"{target}\" has {} characters, and {LONGEST} are the most",
+            target.len()
+        ));
+    }
     if known {
         return Ok(());
     }
@@ -284,6 +293,7 @@ mod tests {
     fn wrong_destinations_and_times_are_refused_with_what_would_be_right() {
         assert!(check_target("upstream").unwrap_err().contains("smsc:NAME"));
         assert!(check_target("smsc:").is_err());
+        assert!(check_target(&format!("http://{}", "x".repeat(200))).unwrap_err().contains("207 characters"));
         assert_eq!(retry("30, 60"), Ok(vec![30, 60]));
         assert!(retry("soon").unwrap_err().contains("30,60,300"));
     }

@@ -3,7 +3,9 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use switchroom_calls::core::send::first_path_uri;
@@ -221,19 +223,72 @@ fn ask(shard: &Rc<Shard>, made: Request, plain: Option<(Bytes, Bytes)>, done: Rc
 }
 
 /// Hears who registers, so that what waits for them leaves at once.
-pub struct Registrations(pub Weak<Centre>);
+pub struct Registrations {
+    /// Where messages wait.
+    pub centre: Weak<Centre>,
+    /// Knows whether other servers share the location.
+    pub kernel: Weak<Kernel>,
+    /// Looks at a shared location that are under way.
+    pub looks: Arc<AtomicUsize>,
+}
+
+/// So many looks at a time; who is not looked for is found by the round among all.
+const LOOKS: usize = 1000;
+
+/// Where servers share the location an event comes before the row is durable: a look at the table may need some patience.
+const PATIENCE: [Duration; 6] = [
+    Duration::ZERO,
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+    Duration::from_secs(10),
+];
 
 impl Subscriber for Registrations {
     fn event(&self, event: &Arc<Event>, _: Option<usize>) {
-        let Some(centre) = self.0.upgrade() else { return };
+        let (Some(centre), Some(kernel)) = (self.centre.upgrade(), self.kernel.upgrade()) else { return };
         let aor = event.attrs.iter().find(|(n, _)| &**n == "aor").and_then(|(_, v)| v.to_bytes());
         let Some(aor) = aor else { return };
-        let target: Arc<str> = format!("sip:{}", String::from_utf8_lossy(&aor)).into();
-        centre.reachable(&target);
-        centre.dispatch(&target);
+        // Without `use_domain` it is the user alone, whatever his domain.
+        let targets = centre.waiting_for(&String::from_utf8_lossy(&aor));
+        if targets.is_empty() {
+            return;
+        }
+        if !kernel.find::<Location>().is_some_and(Location::is_shared) {
+            return targets.iter().for_each(|target| centre.arrived(target));
+        }
+        let looks = self.looks.clone();
+        if looks.fetch_add(1, Relaxed) >= LOOKS {
+            looks.fetch_sub(1, Relaxed);
+            return;
+        }
+        let house = kernel.clone();
+        kernel.drivers.spawn.spawn(Box::pin(async move {
+            for target in targets {
+                if is_there(&house, target.trim_start_matches("sip:")).await {
+                    centre.arrived(&target);
+                }
+            }
+            looks.fetch_sub(1, Relaxed);
+        }));
     }
 
     fn describe(&self) -> String {
         "smsc:".into()
     }
+}
+
+/// Whether the shared location has a contact of this user, now or soon.
+async fn is_there(kernel: &Arc<Kernel>, aor: &str) -> bool {
+    let user = SipUser::new(kernel, aor);
+    let Some((table, key)) = user.place(kernel) else { return false };
+    for pause in PATIENCE {
+        kernel.drivers.clock.sleep(pause).await;
+        let found = shared::contacts(kernel, &table, key).await;
+        if found.is_ok_and(|list| to_first(kernel, &list).is_some()) {
+            return true;
+        }
+    }
+    false
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use switchroom_kernel::ports::store::{Query, SqlValue, Store, StoreError};
 use switchroom_wire::smpp::MessageState;
 
-use super::message::{Message, Nature, Unpacked, unpack};
+use super::message::{Addr, Message, Nature, Unpacked, unpack};
 
 /// What happened to a message.
 #[derive(Clone, Debug)]
@@ -41,11 +41,17 @@ impl Change {
             m.due.into(),
             m.expires.into(),
             m.price.into(),
-            m.source.text().into(),
-            m.destination.text().into(),
+            address(&m.source),
+            address(&m.destination),
             SqlValue::Blob(m.pack()),
         ])
     }
+}
+
+/// An address as its column takes it: for people who look, the content has it whole.
+fn address(addr: &Addr) -> SqlValue {
+    let text: String = addr.text().chars().filter(|c| *c != '\0').take(64).collect();
+    text.into()
 }
 
 const COLUMNS: usize = 13;

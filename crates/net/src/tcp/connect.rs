@@ -23,6 +23,7 @@ impl TcpTable {
                 timeout(table.config.connect_timeout, table.open_stream(conn.socket, conn.peer)).await;
             let error = match opened {
                 Ok(Ok(stream)) => {
+                    table.look_after(&stream);
                     add(&table.counters().tcp_connected, 1);
                     table.tell(TcpEvent::Open {
                         conn: conn.id,

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use socket2::SockRef;
 use switchroom_kernel::ports::net::SocketId;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -36,7 +37,17 @@ impl TcpTable {
             return;
         };
         add(&self.counters().tcp_accepted, 1);
+        self.look_after(&stream);
         self.tell(TcpEvent::Open { conn: conn.id, peer, socket, open: true });
         tokio::task::spawn_local(conn::serve(self.clone(), conn, stream));
+    }
+
+    /// Let the system probe an idle connection, when that is wanted.
+    pub(super) fn look_after(&self, stream: &TcpStream) {
+        if let Some(keepalive) = &self.config.keepalive
+            && let Err(e) = keepalive.apply(&SockRef::from(stream))
+        {
+            tracing::debug!("a connection goes without keep-alive: {e}");
+        }
     }
 }

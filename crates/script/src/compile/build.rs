@@ -106,7 +106,7 @@ impl Compiler<'_> {
             StmtKind::Assign(assign) => self.assign(assign, span),
             StmtKind::Xlog { level, text } => {
                 let level = match level {
-                    None => LogLevel::Fixed(-1),
+                    None => LogLevel::Unsaid,
                     Some(level) => self.log_level(level),
                 };
                 self.log(level, text, true);

@@ -2,7 +2,7 @@
 //! `| & ^ << >>` share one, all of `+ - * / %` share one, each from left to right.
 
 use super::ast::*;
-use super::{Failed, Parsed, Parser, bool_word};
+use super::{Failed, Parsed, Parser, bool_word, level_word};
 use crate::lex::Kind;
 use crate::source::Span;
 
@@ -502,6 +502,11 @@ impl Parser<'_> {
                 }
                 if let Some(n) = bool_word(&word) {
                     return Ok(Expr::Int(n));
+                }
+                if let Some(level) = level_word(&word) {
+                    let digits = level.to_string();
+                    self.warn_fix(span, "the name of a log level", format!("write {digits}"), span, digits);
+                    return Ok(Expr::Int(level));
                 }
                 let help = format!("a string needs quotes: \"{word}\"");
                 self.error_help(span, format!("`{word}` is no value"), help);

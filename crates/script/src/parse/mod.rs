@@ -292,3 +292,9 @@ fn bool_word(word: &str) -> Option<i64> {
         _ => None,
     }
 }
+
+/// The integer that the name of a log level stands for, `L_DBG` for 4.
+fn level_word(word: &str) -> Option<i64> {
+    word.strip_prefix("L_")?;
+    crate::vm::level_of_name(word.as_bytes()).map(i64::from)
+}

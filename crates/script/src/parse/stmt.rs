@@ -400,10 +400,17 @@ impl Parser<'_> {
                 Arg { kind: ArgValue::Str(text), span }
             }
             _ if self.word().is_some_and(|w| w.starts_with("L_")) => {
-                let word = self.word().unwrap_or_default();
-                self.error_help(first_span, "the level is a string", format!("write \"{word}\""));
+                let word = self.text(first_span);
+                let quoted = format!("\"{word}\"");
+                self.warn_fix(
+                    first_span,
+                    "a level without quotes",
+                    format!("write {quoted}"),
+                    first_span,
+                    quoted,
+                );
                 self.bump();
-                Arg { kind: ArgValue::Str("L_ERR".into()), span: first_span }
+                Arg { kind: ArgValue::Str(word.into()), span: first_span }
             }
             Kind::Int(_) | Kind::Op("-") => {
                 let n = self.signed_int("a level")?;

@@ -129,10 +129,10 @@ pub fn posix_regex(text: &[u8]) -> Result<Regex, String> {
     posix_regex_with(text, true, true)
 }
 
-/// The same with a choice about case, and whether lines count: where `.` does not match a line's end, `^` and `$` match at
-/// the ends of every line.
+/// The same with a choice about case, and whether lines count: where `.` and `[^x]` do not match a line's end, `^` and `$`
+/// match at the ends of every line.
 pub fn posix_regex_with(text: &[u8], ignore_case: bool, dot_newline: bool) -> Result<Regex, String> {
-    RegexBuilder::new(&translate(text))
+    RegexBuilder::new(&translate(text, !dot_newline))
         .case_insensitive(ignore_case)
         .dot_matches_new_line(dot_newline)
         .multi_line(!dot_newline)
@@ -148,7 +148,7 @@ pub fn posix_regex_with(text: &[u8], ignore_case: bool, dot_newline: bool) -> Re
 
 /// Rewrites what POSIX reads differently: bracket expressions with `[` or set operators inside, `\<` and `\>`, a brace
 /// that counts nothing, and bytes that are no UTF-8.
-fn translate(text: &[u8]) -> String {
+fn translate(text: &[u8], lines: bool) -> String {
     let mut out = String::with_capacity(text.len() + 8);
     let mut i = 0;
     while i < text.len() {
@@ -170,7 +170,7 @@ fn translate(text: &[u8]) -> String {
                 }
                 i += 2;
             }
-            [b'[', ..] => i += bracket(rest, &mut out),
+            [b'[', ..] => i += bracket(rest, lines, &mut out),
             [b'{', tail @ ..] if !counts(tail) => {
                 out.push_str("\\{");
                 i += 1;
@@ -190,11 +190,14 @@ fn translate(text: &[u8]) -> String {
 }
 
 /// A bracket expression; answers its length in `text`.
-fn bracket(text: &[u8], out: &mut String) -> usize {
+fn bracket(text: &[u8], lines: bool, out: &mut String) -> usize {
     out.push('[');
     let mut i = 1;
     if text.get(i) == Some(&b'^') {
         out.push('^');
+        if lines {
+            out.push_str("\\n");
+        }
         i += 1;
     }
     let first = i;
@@ -222,7 +225,10 @@ fn bracket(text: &[u8], out: &mut String) -> usize {
             }
             b'-' if i == first || text.get(i + 1) == Some(&b']') => out.push_str("\\-"),
             b'\\' => match text.get(i + 1) {
-                Some(next) if next.is_ascii_punctuation() || b"wWsSdDnrt".contains(next) => {
+                // A backslash escapes no bracket here.
+                Some(next)
+                    if (next.is_ascii_punctuation() && *next != b']') || b"wWsSdDnrt".contains(next) =>
+                {
                     out.push('\\');
                     out.push(*next as char);
                     i += 1;
@@ -268,6 +274,10 @@ mod tests {
         assert!(yes("a{b", "a{b"));
         assert!(yes("^\\+?00", "+0049"));
         assert!(yes("[\\.]", "."));
+        assert!(yes("^[\\]b", "\\b"));
+        assert!(yes("a[^z]b", "a\nb"));
+        let lines = posix_regex_with(b"^b[^z]*", true, false).unwrap();
+        assert_eq!(lines.find(b"a\nbc\nd").map(|m| m.range()), Some(2..4));
         assert!(!yes("^b", "a\nb"));
         assert!(posix_regex(b"(").is_err());
         assert!(posix_regex(b"(a{1000}){1000}").is_err());

@@ -38,6 +38,11 @@ pub trait Host {
     /// Takes a log line of the script at the language's level (-3 alert ... 4 debug).
     fn log(&mut self, level: i32, text: &[u8], at: Position<'_>);
 
+    /// The level of a line whose level the script does not say.
+    fn print_level(&mut self) -> i32 {
+        2
+    }
+
     /// True when a line of this level is wanted, so that an unwanted one is not even printed.
     fn log_enabled(&mut self, _level: i32) -> bool {
         true

@@ -513,6 +513,7 @@ impl<H: Host> Run<'_, H> {
         let program = self.program;
         let plan = &program.logs[i as usize];
         let level = match plan.level {
+            LogLevel::Unsaid => self.host.print_level(),
             LogLevel::Fixed(level) => level,
             LogLevel::Computed(var) => match eval!(self, read, var) {
                 Value::Int(n) => i32::try_from(n).unwrap_or(-1),

@@ -272,6 +272,10 @@ impl Host for TestHost {
         self.log.push(if level == -1 { text.into_owned() } else { format!("{level}:{text}") });
     }
 
+    fn print_level(&mut self) -> i32 {
+        -1
+    }
+
     fn log_enabled(&mut self, level: i32) -> bool {
         self.level.is_none_or(|l| level <= l)
     }

@@ -239,6 +239,8 @@ fn serve(listener: TcpListener, acceptor: TlsAcceptor, state: Arc<State>) {
         runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
             while let Ok((stream, _)) = listener.accept().await {
+                // An answer in two writes does not wait for the other side's delayed acknowledgement.
+                let _ = stream.set_nodelay(true);
                 let (acceptor, state) = (acceptor.clone(), state.clone());
                 tokio::spawn(async move {
                     let Ok(stream) = acceptor.accept(stream).await else { return };

@@ -90,6 +90,136 @@ fn a_phone_that_asks_gets_a_notification_for_the_receipts_of_its_message() {
 }
 
 #[test]
+fn a_phone_that_asked_is_told_after_a_restart_and_again_when_it_was_not_there() {
+    let mut s = stage("");
+    let body = "NS: imdn <urn:ietf:params:imdn>\r\nimdn.Message-ID: d2\r\n\
+                imdn.Disposition-Notification: positive-delivery, negative-delivery\r\n\r\n\
+                Content-type: text/plain\r\n\r\nhello";
+    let request = message(&s.phone, "4917", body, "message/cpim");
+    s.phone.send(&request);
+    let header = s.up.header();
+    s.up.answer(header, Status::OK, "0C");
+    s.phone.expect("SIP/2.0 202");
+    s.house.server.kill();
+    s.house.server.start_again(Duration::from_secs(20));
+    let mut up = Smpp::accept(&s.listener);
+    up.accept_bind();
+    for (status, answer) in [("480 Temporarily Unavailable", Status::RX_T_APPN), ("200 OK", Status::OK)] {
+        receipt(&mut up, "12", "UNDELIV");
+        let told = s.phone.expect("MESSAGE sip:49151@127.0.0.1");
+        assert!(told.contains("<message-id>d2</message-id>") && told.contains("<failed/>"), "{told}");
+        let reply = response(&told, status, "x", "");
+        s.phone.send(&reply);
+        assert_eq!(up.header().status, answer);
+    }
+    let gone = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        s.house.sql("SELECT COUNT(*) FROM smpp_report") == "0"
+    });
+    assert!(gone);
+}
+
+/// An application that says what it wants; what the phone gets of it.
+fn asks(s: &mut Stage, app: &mut Smpp, registered_delivery: u8, said: &[u8]) -> String {
+    let m = ShortMessage { registered_delivery, text: said, ..ShortMessage::default() };
+    app.message(CommandId::SUBMIT_SM, "4917", "4930", m);
+    s.phone.expect("MESSAGE sip:4930@")
+}
+
+/// The phone says what became of the message that it got.
+fn says(s: &mut Stage, request: &str, status: &str) {
+    let name = request.split("imdn.Message-ID: ").nth(1).and_then(|t| t.lines().next()).unwrap();
+    let body = format!(
+        "NS: imdn <urn:ietf:params:imdn>\r\nimdn.Message-ID: x\r\n\r\nContent-type: message/imdn+xml\r\n\r\n\
+         <?xml version=\"1.0\"?><imdn xmlns=\"urn:ietf:params:xml:ns:imdn\"><message-id>{name}</message-id>\
+         <delivery-notification><status><{status}/></status></delivery-notification></imdn>"
+    );
+    let told = message(&s.phone, "4917", &body, "message/cpim");
+    s.phone.send(&told);
+    s.phone.expect("SIP/2.0 202");
+}
+
+#[test]
+fn a_receipt_for_an_application_waits_for_what_the_phone_says_whatever_happens_meanwhile() {
+    let smpp = free_port();
+    let mut s = stage(&format!(
+        "socket=smpp:127.0.0.1:{smpp}\nmodparam(\"proto_smpp\", \"connection\", \"app: imdn=1\")\n"
+    ));
+    row(&s.house, "app", 0, 4);
+    s.house.mi_json(&["smpp:reload"]);
+    let bind = || {
+        let mut app = Smpp::connect(SocketAddr::from(([127, 0, 0, 1], smpp)));
+        assert_eq!(app.bind(CommandId::BIND_TRANSCEIVER, "smpp", "test"), Status::OK);
+        app
+    };
+    let take = |s: &mut Stage, app: &mut Smpp, request: &str| {
+        let reply = response(request, "200 OK", "x", "");
+        s.phone.send(&reply);
+        let bytes = app.next();
+        let Body::MessageId(id) = Pdu::read(&bytes, Rules::STRICT).unwrap().body else { panic!() };
+        id.id.to_vec()
+    };
+    let receipt = |app: &mut Smpp| {
+        let bytes = app.next();
+        let pdu = Pdu::read(&bytes, Rules::STRICT).unwrap();
+        let Body::Message(m) = pdu.body else { panic!("{pdu:?}") };
+        let read = switchroom_wire::smpp::receipt::read(m.text).unwrap();
+        let found = (read.id.to_vec(), String::from_utf8_lossy(read.stat).into_owned());
+        app.answer(pdu.header, Status::OK, "");
+        found
+    };
+    let mut app = bind();
+    // The phone says it in another life of the process.
+    let request = asks(&mut s, &mut app, 1, b"first");
+    assert!(
+        request.contains("Content-Type: message/cpim") && request.ends_with("\r\n\r\nfirst"),
+        "{request}"
+    );
+    let id = take(&mut s, &mut app, &request);
+    assert!(app.next_within(Duration::from_millis(300)).is_none(), "the phone has only taken it");
+    s.house.server.kill();
+    s.house.server.start_again(Duration::from_secs(20));
+    let mut app = bind();
+    says(&mut s, &request, "delivered");
+    assert_eq!(receipt(&mut app), (id, "DELIVRD".into()));
+    says(&mut s, &request, "delivered");
+    // It says it while the application is not there, and that is killed as well.
+    let request = asks(&mut s, &mut app, 2, b"second");
+    let id = take(&mut s, &mut app, &request);
+    drop(app);
+    wait_bound(&s.house, 0);
+    says(&mut s, &request, "failed");
+    let written = (0..200).any(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        s.house.sql("SELECT state FROM smpp_report") == "5"
+    });
+    assert!(written);
+    s.house.server.kill();
+    s.house.server.start_again(Duration::from_secs(20));
+    let mut app = bind();
+    assert_eq!(receipt(&mut app), (id, "UNDELIV".into()));
+    // A phone that does not know the wrapper.
+    let request = asks(&mut s, &mut app, 1, b"third");
+    let reply = response(&request, "415 Unsupported Media Type", "x", "");
+    s.phone.send(&reply);
+    let request = s.phone.expect("MESSAGE sip:4930@");
+    assert!(request.contains("Content-Type: text/plain") && request.ends_with("\r\n\r\nthird"), "{request}");
+    let id = take(&mut s, &mut app, &request);
+    assert_eq!(receipt(&mut app), (id, "DELIVRD".into()));
+    // Who does not ask is not kept waiting, and the phone is not asked.
+    let request = asks(&mut s, &mut app, 0, b"fourth");
+    assert!(request.contains("Content-Type: text/plain"), "{request}");
+    take(&mut s, &mut app, &request);
+    let gone = (0..200).any(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        s.house.sql("SELECT COUNT(*) FROM smpp_report") == "0"
+            && s.house.mi_json(&["get_statistics", "smpp_waiting_reports"])["proto_smpp:smpp_waiting_reports"]
+                == 0
+    });
+    assert!(gone);
+}
+
+#[test]
 fn the_script_maps_numbers_and_users_by_the_table_of_aliases() {
     let mut s = stage("");
     s.house.sql(
@@ -264,7 +394,7 @@ fn an_application_that_asks_gets_a_receipt_for_each_part() {
 #[test]
 fn a_database_of_an_older_provider_without_the_table_of_parts_will_do() {
     let mut s = stage("");
-    s.house.sql("DROP TABLE smpp_part; DELETE FROM version WHERE table_name = 'smpp_part'");
+    s.house.sql("DROP TABLE smpp_part; DROP TABLE smpp_report; DELETE FROM version WHERE table_name IN ('smpp_part', 'smpp_report')");
     s.house.server.kill();
     s.house.server.start_again(Duration::from_secs(20));
     let mut up = Smpp::accept(&s.listener);

@@ -1,13 +1,15 @@
-//! SMPP peers that are not ours: smpplib (Python) as application, Kannel as a customer's gateway.
+//! SMPP peers that are not ours: smpplib (Python) as application, node smpp as customer and as SMS centre, Kannel as a
+//! customer's gateway and, by its own test program, as SMS centre.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
 
 use switchroom_testkit::free_port;
-use switchroom_testkit::peer::response;
+use switchroom_testkit::peer::{header, response};
 use switchroom_wire::smpp::Status;
 
 use crate::smpp::{house, message, row, wait_bound};
@@ -31,68 +33,164 @@ route {
 
 const SCRIPTS: [&str; 6] = ["Grüße ", "Привет ", "안녕하세요 ", "你好世界 ", "😀👍🏽 ", "مرحبا "];
 
-fn stage() -> (House, Ua, SocketAddr) {
-    let mut phone = Ua::new("alice", SocketAddr::from(([127, 0, 0, 1], 9)));
+fn stage() -> (House, Phone, SocketAddr) {
+    let mut phone = Phone::new();
     let smpp = free_port();
-    let routes = ROUTES.replace("PHONE", &phone.peer.addr().port().to_string());
+    let routes = ROUTES.replace("PHONE", &phone.ua.peer.addr().port().to_string());
     let house = house(&routes, &format!("socket=smpp:127.0.0.1:{smpp}\n"));
     row(&house, "peer", 0, 4);
     house.mi_json(&["smpp:reload"]);
-    phone.server = house.addr;
+    phone.ua.server = house.addr;
     (house, phone, SocketAddr::from(([127, 0, 0, 1], smpp)))
 }
 
-/// Answers the next MESSAGE; gives its body.
-#[track_caller]
-fn take(phone: &mut Ua) -> String {
-    let request = phone.expect("MESSAGE sip:");
-    let reply = response(&request, "200 OK", "x", "");
-    phone.send(&reply);
-    request.split_once("\r\n\r\n").unwrap().1.to_owned()
+/// A phone that takes messages.
+struct Phone {
+    ua: Ua,
+    /// Branches of what it has taken.
+    taken: Vec<String>,
+}
+
+impl Phone {
+    fn new() -> Phone {
+        Phone { ua: Ua::new("alice", SocketAddr::from(([127, 0, 0, 1], 9))), taken: Vec::new() }
+    }
+
+    /// Answers the next MESSAGE, of those that came again only the first; gives its body.
+    #[track_caller]
+    fn take(&mut self) -> String {
+        loop {
+            let request = self.ua.expect("MESSAGE sip:");
+            let reply = response(&request, "200 OK", "x", "");
+            self.ua.send(&reply);
+            let via = header(&request, "Via").unwrap().to_owned();
+            if !self.taken.contains(&via) {
+                self.taken.push(via);
+                return request.split_once("\r\n\r\n").unwrap().1.to_owned();
+            }
+        }
+    }
+
+    /// Sends a text.
+    fn send(&mut self, text: &str) {
+        let request = message(&self.ua, "4917", text, "text/plain;charset=utf-8");
+        self.ua.send(&request);
+    }
 }
 
 #[test]
 fn smpplib_sends_and_receives_six_scripts_in_one_to_ten_parts() {
     let (house, mut phone, at) = stage();
-    let texts: Vec<String> = SCRIPTS
-        .iter()
-        .enumerate()
-        .map(|(i, word)| word.chars().cycle().take([20, 100, 250, 400, 300, 640][i]).collect())
-        .collect();
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut client = Killed(
+    let texts = texts();
+    let client = Program::start(
         Command::new("python3")
-            .arg(here.join("tests/it/peers/client.py"))
+            .arg(here("tests/it/peers/client.py"))
             .args(["127.0.0.1", &at.port().to_string(), &texts.len().to_string()])
-            .env("PYTHONPATH", here.join("../../target/python"))
-            .env("PYTHONIOENCODING", "utf-8")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap(),
+            .env("PYTHONPATH", here("../../target/python"))
+            .env("PYTHONIOENCODING", "utf-8"),
+        &texts,
     );
-    let mut input = client.0.stdin.take().unwrap();
-    input.write_all(texts.join("\n").as_bytes()).unwrap();
-    drop(input);
-    let mut lines = BufReader::new(client.0.stdout.take().unwrap()).lines();
-    let mut line = || lines.next().expect("smpplib ended").unwrap();
-    assert_eq!(line(), "bound");
-    let came: Vec<String> = texts.iter().map(|_| take(&mut phone)).collect();
+    assert_eq!(client.line(), "bound");
+    let came: Vec<String> = texts.iter().map(|_| phone.take()).collect();
     assert_eq!(came, texts);
     for text in &texts {
         // Its GSM alphabet is Latin-1 on this side, so only UCS-2 is compared.
-        let request = message(&phone, "4917", text, "text/plain;charset=utf-8");
-        phone.send(&request);
-        let received = line();
+        phone.send(text);
+        let received = client.line();
         if !text.starts_with("Gr") {
             assert_eq!(received, format!("received {text}"));
         }
-        phone.expect("SIP/2.0 202");
+        phone.ua.expect("SIP/2.0 202");
     }
-    let last = line();
+    let last = client.line();
     let words: Vec<&str> = last.split(' ').collect();
     assert!(words.len() == 5 && words[1] == words[2] && words[2] == words[4], "{last}");
     drop(house);
+}
+
+/// Texts of 1 to 10 parts in six scripts.
+fn texts() -> Vec<String> {
+    let long = |(word, length): (&&str, usize)| word.chars().cycle().take(length).collect();
+    SCRIPTS.iter().zip([20, 100, 250, 400, 300, 640]).map(long).collect()
+}
+
+fn here(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// A program that is given lines and says lines.
+struct Program {
+    _child: Killed,
+    lines: Receiver<String>,
+}
+
+impl Program {
+    fn start(command: &mut Command, input: &[String]) -> Program {
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut child = child.unwrap_or_else(|e| panic!("{command:?}: {e}"));
+        let mut pipe = child.stdin.take().unwrap();
+        pipe.write_all(input.join("\n").as_bytes()).unwrap();
+        let (tell, lines) = channel();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        // Ends with the program.
+        std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|l| tell.send(l)));
+        Program { _child: Killed(child), lines }
+    }
+
+    /// The next line; a machine under load has a minute for it.
+    #[track_caller]
+    fn line(&self) -> String {
+        self.lines
+            .recv_timeout(Duration::from_secs(60))
+            .unwrap_or_else(|e| panic!("the program says nothing: {e}"))
+    }
+}
+
+fn node(mode: &str, port: u16, texts: &[String]) -> Program {
+    let mut command = Command::new("node");
+    command.arg(here("tests/it/peers/node.js")).args([mode, &port.to_string()]);
+    Program::start(command.env("NODE_PATH", here("../../target/node/node_modules")), texts)
+}
+
+#[test]
+fn node_smpp_as_customer_sends_six_scripts_in_one_to_ten_parts_and_gets_their_receipts() {
+    let stage = crate::messages::stage("");
+    let texts = texts();
+    let customer = node("customer", stage.smpp.port(), &texts);
+    assert_eq!(customer.line(), "bound");
+    for text in &texts {
+        assert_eq!(customer.line(), format!("received {text}"));
+    }
+    let last = customer.line();
+    let words: Vec<&str> = last.split(' ').collect();
+    assert!(words.len() == 6 && words[1] == words[3] && words[3] == words[5], "{last}");
+    assert!(words[1].parse::<u32>().unwrap() >= 20, "{last}");
+}
+
+#[test]
+fn node_smpp_as_centre_takes_and_gives_six_scripts_and_its_receipts_find_their_messages() {
+    let mut phone = Phone::new();
+    let route = ROUTES.replace("PHONE", &phone.ua.peer.addr().port().to_string());
+    let route = route.replace("\"peer\")) send", "\"peer\", , , , , 1)) send");
+    let events = "event_route[E_SMPP_RECEIPT] { xlog(\"receipt $param(id) $param(state)\\n\"); }\n";
+    let house = house(&format!("{route}{events}"), "");
+    phone.ua.server = house.addr;
+    let (port, texts) = (free_port(), texts());
+    let centre = node("centre", port, &texts);
+    row(&house, "peer", port, 1);
+    house.mi_json(&["smpp:reload"]);
+    assert_eq!(centre.line(), "bound smpp test");
+    for text in &texts {
+        assert_eq!(&phone.take(), text);
+    }
+    assert_eq!(centre.line(), "delivered");
+    for text in &texts {
+        phone.send(text);
+        assert_eq!(centre.line(), format!("received {text}"));
+        phone.ua.expect("SIP/2.0 202");
+    }
+    house.expect_log("receipt node-1 DELIVRD");
+    house.expect_log("receipt node-2 DELIVRD");
 }
 
 struct Killed(Child);
@@ -119,17 +217,12 @@ fn kannel_binds_and_messages_go_both_ways() {
         );
         let answer = get(kannel.at, &path);
         assert!(answer.contains("Accepted"), "{answer}");
-        assert_eq!(take(&mut phone), text);
+        assert_eq!(phone.take(), text);
     }
-    let request = message(&phone, "4917", "From the phone", "text/plain");
-    phone.send(&request);
-    phone.expect("SIP/2.0 202");
-    let (mut hook, _) = web.accept().unwrap();
-    let mut asked = [0; 4096];
-    let n = hook.read(&mut asked).unwrap();
-    let asked = String::from_utf8_lossy(&asked[..n]).into_owned();
+    phone.send("From the phone");
+    phone.ua.expect("SIP/2.0 202");
+    let asked = asked(&web);
     assert!(asked.contains("from=49151") && asked.contains("text=From+the+phone"), "{asked}");
-    hook.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
     // It asks whether we are there once a second, and we answer.
     std::thread::sleep(Duration::from_secs(2));
     wait_bound(&house, 1);
@@ -191,13 +284,65 @@ fn kannel_as_a_customer_of_the_centre_gets_the_receipts_of_what_it_sends() {
         let answer = get(kannel.at, &path);
         assert!(answer.contains("Accepted"), "{answer}");
         assert_eq!(crate::messages::deliver(&mut inbox, status).0, b"hello");
-        let (mut asked_by, _) = web.accept().unwrap();
-        let mut asked = [0; 4096];
-        let n = asked_by.read(&mut asked).unwrap();
-        let asked = String::from_utf8_lossy(&asked[..n]).into_owned();
+        let asked = asked(&web);
         assert!(asked.contains(word), "{asked}");
-        asked_by.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
     }
+}
+
+#[test]
+fn kannels_own_centre_gives_and_takes_messages() {
+    let mut phone = Phone::new();
+    let routes = ROUTES.replace("PHONE", &phone.ua.peer.addr().port().to_string());
+    let house = house(&routes.replace("send_smpp_message(\"peer\")", "send_smpp_message(\"tx\")"), "");
+    phone.ua.server = house.addr;
+    // The program is a stage for Kannel: it connects to the box behind the gateway as well, always on this port.
+    let until = Instant::now() + Duration::from_secs(30);
+    let _boxes = loop {
+        match TcpListener::bind("127.0.0.1:13001") {
+            Ok(listener) => break listener,
+            Err(e) => assert!(Instant::now() < until, "port 13001: {e}"),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let (port, log) = (free_port(), house.dir.join("drive.log"));
+    let file = std::fs::File::create(&log).unwrap();
+    let mut command = Command::new("/usr/lib/kannel/test/drive_smpp");
+    command.args(["-v", "0", "-m", "20", "-p", &port.to_string()]).stdout(Stdio::null()).stderr(file);
+    let _drive = Killed(command.spawn().unwrap_or_else(|e| panic!("drive_smpp of kannel-extras: {e}")));
+    row(&house, "tx", port, 2);
+    house.mi_json(&["smpp:reload"]);
+    wait_bound(&house, 1);
+    for text in ["To Kannel", "and again"] {
+        phone.send(text);
+        phone.ua.expect("SIP/2.0 202");
+        let said = std::fs::read_to_string(&log).unwrap();
+        assert!(said.contains(&format!("short_message = <{text}>")), "{said}");
+    }
+    row(&house, "rx", port, 3);
+    house.mi_json(&["smpp:reload"]);
+    for n in 1..=20 {
+        assert_eq!(phone.take(), n.to_string());
+    }
+}
+
+/// What a web server is asked next; it has nothing to say to that.
+#[track_caller]
+fn asked(web: &TcpListener) -> String {
+    web.set_nonblocking(true).unwrap();
+    let until = Instant::now() + Duration::from_secs(60);
+    let mut stream = loop {
+        match web.accept() {
+            Ok((stream, _)) => break stream,
+            Err(e) => assert!(Instant::now() < until, "nobody asks: {e}"),
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut octets = [0; 4096];
+    let n = stream.read(&mut octets).unwrap();
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+    String::from_utf8_lossy(&octets[..n]).into_owned()
 }
 
 /// A GET; tries for some seconds until somebody listens.
@@ -207,7 +352,7 @@ fn get(to: SocketAddr, path: &str) -> String {
             std::thread::sleep(Duration::from_millis(50));
             continue;
         };
-        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let request = format!("GET {path} HTTP/1.0\r\nHost: kannel\r\n\r\n");
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();

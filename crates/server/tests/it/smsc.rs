@@ -44,7 +44,7 @@ impl Smpp {
     }
 
     fn on(stream: TcpStream) -> Smpp {
-        stream.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         stream.set_nodelay(true).unwrap();
         Smpp { stream, data: Vec::new(), sequence: 100 }
     }
