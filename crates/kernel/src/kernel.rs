@@ -17,6 +17,7 @@ use crate::by_type::ByType;
 use crate::context::{Ctx, Received};
 use crate::events::Events;
 use crate::module::{Hook, Hooked};
+use crate::outlets::LogOutlets;
 use crate::ports::datagram::Datagrams;
 use crate::ports::http::{HttpClient, HttpServer};
 use crate::ports::net::{Clock, Mail, Packet, Post, Proto, Resolver, SendError, SocketId, Sockets, Spawn};
@@ -134,6 +135,8 @@ pub struct Kernel {
     pub started: u64,
     /// Current `log_level`; changed by command.
     pub log_level: AtomicI64,
+    /// What of the log goes where.
+    pub log_outlets: LogOutlets,
     /// `xlog_print_level`.
     pub xlog_print_level: i32,
     /// Current `xlog_level`.
@@ -195,7 +198,8 @@ impl Kernel {
         }
         Kernel {
             registry,
-            log_level: AtomicI64::new(settings.int("log_level")),
+            log_level: AtomicI64::new(if settings.on("debug_mode") { 4 } else { settings.int("log_level") }),
+            log_outlets: LogOutlets::new(&settings),
             xlog_print_level: settings.int("xlog_print_level").clamp(-3, 4) as i32,
             xlog_level: AtomicI64::new(settings.int("xlog_level")),
             started: drivers.clock.unix().as_secs(),

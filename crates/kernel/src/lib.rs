@@ -16,6 +16,7 @@ pub mod module;
 pub mod names;
 pub mod oneshot;
 pub mod open;
+pub mod outlets;
 pub mod ports;
 pub mod registry;
 pub mod run;

@@ -39,6 +39,9 @@ const fn old(name: &'static str, kind: Kind, today: &'static str) -> Global {
 }
 
 const PROCESSES: Kind = Kind::Moot("processes are not forked; one worker per core shares nothing");
+const NO_LOG_EVENT: Kind = Kind::MootUnlessDefault(
+    "lines of the log are no events; `syslog_enabled` and `--log-json` take them elsewhere",
+);
 const NO_FOLDER: Kind = Kind::Moot("relative paths count from where the program was started");
 const NO_NAMES: Kind =
     Kind::MootUnlessDefault("addresses are compared and `received` is written without asking a DNS server");
@@ -93,8 +96,8 @@ pub static GLOBALS: &[Global] = &[
     g("event_shm_threshold", MEMORY, ""),
     g("exec_dns_threshold", NO_LIMIT, "0"),
     g("exec_msg_threshold", NO_LIMIT, "0"),
-    g("log_event_enabled", Kind::Bool, "0"),
-    g("log_event_level_filter", Kind::Int, "0"),
+    g("log_event_enabled", NO_LOG_EVENT, "0"),
+    g("log_event_level_filter", NO_LOG_EVENT, "0"),
     g("log_json_buf_size", MEMORY, ""),
     g("log_level", Kind::Int, "2"),
     g("log_msg_buf_size", MEMORY, ""),
@@ -142,11 +145,11 @@ pub static GLOBALS: &[Global] = &[
     g("socket", Kind::Special, ""),
     g("stderror_enabled", Kind::Bool, "1"),
     g("stderror_level_filter", Kind::Int, "0"),
-    g("stderror_log_format", Kind::Str, "plain_text"),
+    g("stderror_log_format", Kind::MootUnlessDefault("start with `--log-json`"), "plain_text"),
     g("syslog_enabled", Kind::Bool, "0"),
     g("syslog_facility", Kind::Str, "LOG_DAEMON"),
     g("syslog_level_filter", Kind::Int, "0"),
-    g("syslog_log_format", Kind::Str, "plain_text"),
+    g("syslog_log_format", Kind::MootUnlessDefault("the system's log gets lines of text"), "plain_text"),
     g("syslog_name", Kind::Str, ""),
     g("tcp_accept_aliases", Kind::Bool, "0"),
     g("tcp_connect_timeout", Kind::Int, "100"),

@@ -133,6 +133,92 @@ fn footprint(len: u64) -> u64 {
 mod tests {
     use super::*;
 
+    /// A worker that does a message in 10 µs and a refusal in 2 µs, with room for 6,553 messages, in steps of half a millisecond.
+    struct Sim {
+        start: Instant,
+        overload: Overload,
+        pace: Pace,
+        micros: u64,
+        queue: u64,
+        taken: u64,
+        done: u64,
+        lost: u64,
+    }
+
+    impl Sim {
+        const ROOM: u64 = 6_553;
+
+        fn new() -> Sim {
+            let (overload, pace) = Default::default();
+            Sim { start: Instant::now(), overload, pace, micros: 0, queue: 0, taken: 0, done: 0, lost: 0 }
+        }
+
+        /// So many messages a millisecond for so long; a worker that is held does nothing.
+        fn run(&mut self, per_ms: u64, ms: u64, held: bool) {
+            for _ in 0..ms * 2 {
+                self.micros += 500;
+                self.queue += per_ms / 2;
+                self.lost += self.queue.saturating_sub(Self::ROOM);
+                self.queue = self.queue.min(Self::ROOM);
+                if !held {
+                    self.step();
+                }
+            }
+        }
+
+        fn step(&mut self) {
+            let refusing = self.overload.refusing();
+            let n = self.queue.min(if refusing { 250 } else { 50 });
+            self.queue -= n;
+            self.taken += n;
+            self.done += if refusing { 0 } else { n };
+            let now = self.start + Duration::from_micros(self.micros);
+            if self.queue == 0 {
+                self.pace.idle();
+                self.overload.measured(0, now);
+            } else {
+                self.pace.busy(now, self.taken, self.taken * 600);
+                let wait = self.pace.wait(self.queue * footprint(600));
+                let waits = self.overload.level_of(wait, Duration::from_millis(150), &self.pace);
+                self.overload.measured(waits.max((self.queue * 100 / Self::ROOM) as u32), now);
+            }
+            self.overload.turn(now);
+        }
+    }
+
+    #[test]
+    fn what_piled_up_while_a_worker_was_held_is_not_refused() {
+        let mut sim = Sim::new();
+        for held in [100, 400, 1_000] {
+            sim.run(50, 500, false);
+            sim.run(50, held, true);
+            sim.run(50, 500, false);
+        }
+        assert_eq!(sim.done, sim.taken);
+        assert_eq!(sim.queue, 0);
+    }
+
+    #[test]
+    fn at_twice_what_can_be_done_little_waits_and_no_more_is_refused_than_must_be() {
+        let mut sim = Sim::new();
+        sim.run(200, 1_000, false);
+        let (done, lost) = (sim.done, sim.lost);
+        let mut longest = 0;
+        for _ in 0..1_000 {
+            sim.run(200, 1, false);
+            longest = longest.max(sim.queue);
+        }
+        // A refusal costs a fifth here, so that three quarters of the work can be done.
+        assert!(sim.done - done > 70_000, "{} done", sim.done - done);
+        assert_eq!(sim.lost, lost, "the queue overflows no more");
+        assert!(longest < Sim::ROOM / 4, "{longest} waited");
+        // It ends with the flood.
+        sim.run(50, 20, false);
+        let (done, taken) = (sim.done, sim.taken);
+        sim.run(50, 1_000, false);
+        assert_eq!(sim.done - done, sim.taken - taken);
+    }
+
     #[test]
     fn a_burst_is_let_in_and_a_lasting_queue_is_not() {
         let start = Instant::now();

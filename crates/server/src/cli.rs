@@ -138,6 +138,7 @@ pub struct MiArgs {
     /// Command, such as `usrloc:dump`; `which` lists them
     pub command: String,
     /// Arguments: by position, or name=value
+    #[arg(allow_negative_numbers = true)]
     pub args: Vec<String>,
 }
 

@@ -10,6 +10,7 @@ pub mod nathelper;
 pub mod permissions;
 pub mod push;
 pub mod registrar;
+pub mod speeddial;
 mod sql;
 pub mod uri;
 pub mod usrloc;
@@ -26,6 +27,7 @@ pub static MODULES: &[&Module] = &[
     &permissions::MODULE,
     &push::MODULE,
     &registrar::MODULE,
+    &speeddial::MODULE,
     &uri::MODULE,
     &usrloc::MODULE,
 ];

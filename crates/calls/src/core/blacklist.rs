@@ -101,7 +101,8 @@ impl Blacklists {
             let has = |option: &str| def.options.iter().any(|o| o == option);
             lists.push(List {
                 name: def.name.clone(),
-                read_only: has("read-only"),
+                // Without any option a list is that of the script for good.
+                read_only: def.options.is_empty() || has("readonly") || has("read-only"),
                 default: has("default"),
                 rules: RwLock::new(rules.collect::<Result<_, String>>()?),
             });
@@ -211,6 +212,9 @@ impl Written {
             Some(rest) => (true, rest),
             None => (false, self.rule.as_str()),
         };
+        if net.contains(',') {
+            return self.read_whole(negated, net, now);
+        }
         let net = Network::parse(net.as_bytes())
             .ok_or_else(|| format!("\"{}\" is no address or network such as 10.0.0.0/8", self.rule))?;
         let port = u16::try_from(self.port).map_err(|_| "a port is 0 to 65535".to_owned())?;
@@ -220,6 +224,33 @@ impl Written {
         };
         let expires = if self.expire > 0 { now + self.expire as u64 } else { 0 };
         Ok(Rule { negated, net, proto, port, pattern: self.pattern.clone(), expires })
+    }
+
+    /// A rule as the script's `dst_blacklist` has it: `[protocol,] network [, port [, pattern]]`.
+    fn read_whole(&self, negated: bool, text: &str, now: u64) -> Result<Rule, String> {
+        let mut parts = text.splitn(4, ',').map(str::trim).peekable();
+        let proto = match parts.peek().copied() {
+            Some(first) if Network::parse(first.as_bytes()).is_none() => {
+                parts.next();
+                first
+            }
+            _ => "",
+        };
+        let net = parts.next().unwrap_or_default();
+        let port = match parts.next() {
+            Some(port) => port.parse().map_err(|_| "a port is 0 to 65535".to_owned())?,
+            None => self.port,
+        };
+        let pattern = parts.map(|p| p.trim_matches('"')).collect::<Vec<_>>().join(",");
+        let one = Written {
+            list: String::new(),
+            rule: format!("{}{net}", if negated { "!" } else { "" }),
+            port,
+            proto: proto.to_ascii_lowercase(),
+            pattern: if pattern.is_empty() { self.pattern.clone() } else { pattern.into() },
+            expire: self.expire,
+        };
+        one.read(now)
     }
 
     fn add(&self, lists: &Blacklists, now: u64) -> Result<(), String> {
@@ -292,6 +323,17 @@ pub fn del_rule(c: &mut Call<'_>) -> Flow {
 }
 
 fn written(call: &CommandCall) -> Result<Written, CommandError> {
+    // Given by position, a protocol may stand before the address: `udp 127.0.0.1 5060`.
+    if let Some(proto) = call.text("ip").filter(|p| p == "any" || Proto::parse(p).is_some()) {
+        return Ok(Written {
+            list: call.text("name").unwrap_or_default(),
+            rule: call.text("port").unwrap_or_default(),
+            port: call.int("proto")?.unwrap_or(0),
+            proto,
+            pattern: call.text("pattern").unwrap_or_default().into(),
+            expire: 0,
+        });
+    }
     Ok(Written {
         list: call.text("name").unwrap_or_default(),
         rule: call.text("rule").or_else(|| call.text("ip")).unwrap_or_default(),
@@ -372,7 +414,7 @@ pub const CHECK: Command = Command {
 pub const ADD: Command = Command {
     name: "blacklists:add_rule",
     old_names: &["add_blacklist_rule"],
-    args: "name,rule,[port],[proto],[pattern],[expire]",
+    args: "name,rule,[expire],[port],[proto],[pattern]",
     help: "Add a rule to a list",
     run: |call| {
         Box::pin(async move {
@@ -402,6 +444,16 @@ pub const REMOVE: Command = Command {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_rule_is_written_in_one_text_too() {
+        let l = lists(&["expire"]);
+        rule("tcp,127.0.0.1,5060", 0, "", 10).add(&l, 100).unwrap();
+        assert_eq!(rule("127.0.0.1", 5060, "tcp", 0).check(&l, 100), Ok(true));
+        assert_eq!(rule("127.0.0.1", 5060, "udp", 0).check(&l, 100), Ok(false));
+        assert_eq!(rule("tcp,127.0.0.1,5060", 0, "", 0).remove(&l, 100), Ok(true));
+        assert!(rule("carrier,127.0.0.1,5060", 0, "", 0).add(&l, 100).unwrap_err().contains("carrier"));
+    }
+
     fn lists(options: &[&str]) -> Blacklists {
         let def = BlacklistDef {
             name: "gw".into(),
@@ -418,7 +470,7 @@ mod tests {
 
     #[test]
     fn a_rule_is_added_checked_and_removed() {
-        let l = lists(&[]);
+        let l = lists(&["expire"]);
         rule("10.0.0.0/8", 5060, "udp", 0).add(&l, 100).unwrap();
         assert_eq!(rule("10.1.2.3", 5060, "udp", 0).check(&l, 100), Ok(true));
         assert_eq!(rule("10.1.2.3", 5061, "udp", 0).check(&l, 100), Ok(false));
@@ -429,13 +481,11 @@ mod tests {
 
     #[test]
     fn a_rule_with_an_end_is_over_then_and_a_read_only_list_stays() {
-        let l = lists(&[]);
+        let l = lists(&["expire"]);
         rule("192.0.2.1", 0, "", 10).add(&l, 100).unwrap();
         assert_eq!(rule("192.0.2.1", 0, "", 0).check(&l, 109), Ok(true));
         assert_eq!(rule("192.0.2.1", 0, "", 0).check(&l, 110), Ok(false));
-        assert!(
-            rule("192.0.2.1", 0, "", 0).add(&lists(&["read-only"]), 1).unwrap_err().contains("read-only")
-        );
+        assert!(rule("192.0.2.1", 0, "", 0).add(&lists(&[]), 1).unwrap_err().contains("read-only"));
         assert!(rule("here", 0, "", 0).add(&l, 1).unwrap_err().contains("10.0.0.0/8"));
     }
 

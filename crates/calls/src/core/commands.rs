@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use serde_json::{Map, Value as Json, json};
 use switchroom_kernel::commands::declared;
 use switchroom_kernel::module::{Command, CommandCall, CommandError, CommandResult};
+use switchroom_kernel::outlets::Outlet;
 use switchroom_kernel::ports::net::BoxFuture;
 
 use super::{blacklist, connections, events};
@@ -42,6 +43,20 @@ pub static COMMANDS: &[Command] = &[
     }),
     command("log_level", &[], "[level],[pid]", "Show or set the log level", |call| level(call, false)),
     command("xlog_level", &[], "[level]", "Show or set the level of xlog()", |call| level(call, true)),
+    command(
+        "log_level_filter",
+        &[],
+        "consumer,[log_level_filter]",
+        "Show or set the highest level that an outlet of the log takes (stderror, syslog)",
+        log_level_filter,
+    ),
+    command(
+        "log_mute_state",
+        &[],
+        "consumer,[mute_state]",
+        "Show or set whether an outlet of the log takes nothing (stderror, syslog)",
+        log_mute_state,
+    ),
     command("kill", &[], "", "Stop the server", |call| {
         call.kernel.stop();
         done(json!("OK"))
@@ -156,12 +171,14 @@ fn help(call: CommandCall) -> BoxFuture<CommandResult> {
     };
     match call.kernel.registry.command(&name) {
         Some(c) => {
+            let has = |m: &&&switchroom_kernel::Module| m.commands.iter().any(|own| own.name == c.name);
+            let owner = call.kernel.registry.modules.iter().find(has).map_or("core", |m| m.name);
             let args: Vec<_> = declared(c)
                 .into_iter()
                 .map(|(n, optional)| if optional { format!("[{n}]") } else { n.to_owned() })
                 .collect();
             done(
-                json!({"Help": c.help, "Usage": format!("{} {}", c.name, args.join(" ")), "Formerly": c.old_names}),
+                json!({"Help": c.help, "Exported by": owner, "Usage": format!("{} {}", c.name, args.join(" ")), "Formerly": c.old_names}),
             )
         }
         None => Box::pin(async move { Err(CommandError::new(404, format!("no command `{name}`"))) }),
@@ -192,6 +209,42 @@ fn level(call: CommandCall, xlog: bool) -> BoxFuture<CommandResult> {
                 json!({"Processes": (0..call.kernel.workers).map(row).collect::<Vec<_>>()})
             }
         })
+    })
+}
+
+fn outlet(call: &CommandCall) -> Result<&Outlet, CommandError> {
+    let name = call.text("consumer").unwrap_or_default();
+    let found = call.kernel.log_outlets.find(&name);
+    found.ok_or_else(|| {
+        CommandError::args(format!("the log has the outlets stderror and syslog, not `{name}`"))
+    })
+}
+
+fn log_level_filter(call: CommandCall) -> BoxFuture<CommandResult> {
+    Box::pin(async move {
+        let outlet = outlet(&call)?;
+        match call.int("log_level_filter")? {
+            None => Ok(json!({"Log level filter": outlet.level.load(Relaxed)})),
+            Some(level @ -3..=4) => {
+                outlet.level.store(level, Relaxed);
+                Ok(json!("OK"))
+            }
+            Some(_) => Err(CommandError::args("a level is a number from -3 (alert) to 4 (debug), 0 for all")),
+        }
+    })
+}
+
+fn log_mute_state(call: CommandCall) -> BoxFuture<CommandResult> {
+    Box::pin(async move {
+        let outlet = outlet(&call)?;
+        match call.int("mute_state")? {
+            None => Ok(json!({"mute state": i64::from(outlet.muted.load(Relaxed))})),
+            Some(state @ 0..=1) => {
+                outlet.muted.store(state == 1, Relaxed);
+                Ok(json!("OK"))
+            }
+            Some(_) => Err(CommandError::args("the state is 1 (muted) or 0")),
+        }
     })
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod entry;
 pub mod events;
 pub mod functions;
 pub mod locate;
+mod memory;
 mod message_vars;
 mod overload;
 pub mod partition;
@@ -79,6 +80,7 @@ pub static MODULE: Module = Module {
     open: |o| {
         let core = state::Core::open(o)?;
         o.provide(core);
+        memory::register(&o.kernel.stats);
         let started = o.kernel.started;
         let clock = o.kernel.drivers.clock.clone();
         let since = move || clock.unix().as_secs().saturating_sub(started) as i64;

@@ -40,12 +40,14 @@ pub fn is_own_via(shard: &Shard, via: &Via<'_>) -> bool {
     shard.kernel.is_myself(via.host, via.port.unwrap_or_else(default), None)
 }
 
-/// Where a reply to `request` goes: the connection or address it came from, as its Via asks (RFC 3261 §18.2.2).
+/// Where a reply to `request` goes, as its Via asks, when the connection it came over is not there any more or there is none
+/// (RFC 3261 §18.2.2).
 pub fn reply_address(request: &Message, peer: SocketAddr, proto: Proto, force_rport: bool) -> SocketAddr {
-    if proto.reliable() {
-        return peer;
-    }
     let Ok(via) = request.via() else { return peer };
+    if proto.reliable() {
+        // Where to connect to when the connection that the request came over is gone.
+        return SocketAddr::new(peer.ip(), via.port.unwrap_or(proto.default_port()));
+    }
     if let Some(maddr) = via.params().value("maddr")
         && let Some(ip) = scan::ip_literal(maddr)
     {

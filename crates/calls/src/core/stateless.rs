@@ -27,6 +27,11 @@ pub fn send_on(ctx: &mut Ctx, mut hops: Hops) -> Result<(), Unsent> {
         shard.count(core.stats.err_requests, 1);
         return Err(Unsent::NoHop);
     };
+    if ctx.received.conn.is_some() && !ctx.force_rport {
+        // Nothing is kept, so the Via has to say which connection the answer belongs on.
+        ctx.force_rport = true;
+        send::stamp_received(ctx);
+    }
     let received = ctx.received.socket;
     let id = send::outgoing_socket(&shard, ctx.target.socket, received, hop.proto, hop.addr)
         .ok_or(Unsent::NoSocket)?;

@@ -10,6 +10,7 @@ use switchroom_script::names::RouteType;
 use switchroom_wire::sip::Method;
 
 use super::relay::{Made, make, t_relay};
+use super::routes::Arming;
 use super::state::{Transactions, id};
 use super::{api, export, local, routes, waiting};
 
@@ -40,7 +41,7 @@ pub(super) static FUNCTIONS: &[Function] = &[
     Function::new("t_local_replied", &["str"], "RFOB", t_local_replied, "Test whether a reply was made here"),
     Function::new("t_was_cancelled", &[""], "RFOB", t_was_cancelled, "Test whether the caller gave up"),
     Function::new("t_flush_flags", &[""], "RB", t_flush_flags, "Copy the message flags to the transaction"),
-    Function::new("t_add_hdrs", &["str"], "R", t_add_hdrs, "Add headers to the relayed request"),
+    Function::new("t_add_hdrs", &["str"], "R", t_add_hdrs, "Add headers to all requests of the transaction"),
     Function::new("t_add_cancel_reason", &["str"], "R", waiting::add_cancel_reason, "Reason for CANCELs"),
     Function::new("t_cancel_branch", &["[str]"], "O", waiting::cancel_branch, "Cancel branches"),
     Function::new(
@@ -246,7 +247,14 @@ fn t_flush_flags(c: &mut Call<'_>) -> Flow {
 
 fn t_add_hdrs(c: &mut Call<'_>) -> Flow {
     let Some(text) = c.str(0).cloned() else { return FALSE };
-    c.ctx.edits.append_header(text);
+    c.ctx.edits.append_header(text.clone());
+    let add = |headers: &mut Bytes| *headers = [&headers[..], &text].concat().into();
+    match c.ctx.tx {
+        Some(tx) => {
+            c.ctx.shard.part::<Transactions>().with(id(tx), |t| add(&mut t.own_headers));
+        }
+        None => add(&mut c.ctx.note_mut::<Arming>().headers),
+    }
     TRUE
 }
 

@@ -253,6 +253,7 @@ fn start(mut ctx: Box<Ctx>, sending: Sending) {
         on_reply: None,
         on_branch: None,
         to_tag: Bytes::new(),
+        own_headers: Bytes::new(),
         cancel_headers: Bytes::new(),
         watchers,
         reply_to: hop.addr,

@@ -81,6 +81,7 @@ fn make_with(ctx: &mut Ctx, auto_100: bool) -> Made {
         on_reply: arming.reply,
         on_branch: arming.branch,
         to_tag: Bytes::new(),
+        own_headers: arming.headers,
         cancel_headers: Bytes::new(),
         watchers,
         reply_to: send::reply_address(&msg, ctx.received.peer, socket.proto, ctx.force_rport),

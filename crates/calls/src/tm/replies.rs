@@ -156,7 +156,10 @@ pub(super) fn obey(shard: &Rc<Shard>, tx: Id, sink: &mut Vec<Output<Reply>>) {
     for output in sink.drain(..) {
         match output {
             Output::SendRequest { branch } => send_request(shard, tx, branch),
-            Output::SendHopByHop { branch, bytes } => send_to_branch(shard, tx, branch, bytes, 0),
+            Output::SendHopByHop { branch, bytes } => {
+                let bytes = with_own_headers(shard, tx, bytes);
+                send_to_branch(shard, tx, branch, bytes, 0);
+            }
             Output::SendReply { bytes } => send_reply(shard, tx, bytes),
             // Taken out before, where the reply is at hand.
             Output::Reply { .. } => {}
@@ -210,6 +213,16 @@ fn send_request(shard: &Rc<Shard>, tx: Id, branch: usize) {
         shard.count(tm.stats.retransmitted[usize::from(sends - 1).min(3)], 1);
     }
     send_to_branch(shard, tx, branch, bytes, token(tx, branch));
+}
+
+/// An ACK or CANCEL with the headers that the script adds to all requests of its transaction.
+fn with_own_headers(shard: &Shard, tx: Id, bytes: Bytes) -> Bytes {
+    const END: &[u8] = b"Content-Length: 0\r\n\r\n";
+    let headers = shard.part::<Transactions>().with(tx, |t| t.own_headers.clone()).unwrap_or_default();
+    match bytes.strip_suffix(END) {
+        Some(front) if !headers.is_empty() => [front, &headers, END].concat().into(),
+        _ => bytes,
+    }
 }
 
 fn send_to_branch(shard: &Rc<Shard>, tx: Id, branch: usize, data: Bytes, token: u64) {

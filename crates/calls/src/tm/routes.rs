@@ -12,12 +12,14 @@ use switchroom_wire::sip::Message;
 
 use super::state::{Armed, Transactions, id};
 
-/// What a request arms before its transaction is made.
+/// What a request arms before its transaction is made, and what is to go with all of its requests.
 #[derive(Default)]
 pub(super) struct Arming {
     pub failure: Option<Armed>,
     pub reply: Option<Armed>,
     pub branch: Option<Armed>,
+    /// Headers of `t_add_hdrs()`.
+    pub headers: Bytes,
 }
 
 /// Every route that the script arms by a plain name must exist.

@@ -222,6 +222,8 @@ pub struct Tx {
     pub on_branch: Option<Armed>,
     /// Tag of our own replies; empty until the first of them.
     pub to_tag: Bytes,
+    /// Headers for its ACKs and CANCELs; in what is relayed they are among the edits (`t_add_hdrs()`).
+    pub own_headers: Bytes,
     /// Headers for CANCELs that the script causes.
     pub cancel_headers: Bytes,
     /// Followers.
@@ -266,12 +268,13 @@ impl Tx {
     }
 
     /// Whether a reply may still come that a route of the script will see: of a branch that has none yet, or a 2xx of an
-    /// INVITE once more.
+    /// INVITE once more or too late.
     fn awaits_replies(&self) -> bool {
         let branches = self.core.branches();
         let routes = self.on_reply.is_some() || branches.iter().any(|b| b.destination.on_reply.is_some());
-        let repeated = self.core.settings().invite && (200..300).contains(&self.core.last_code());
-        routes && (repeated || branches.iter().any(Branch::is_pending))
+        let answered = (200..300).contains(&self.core.last_code());
+        let more = self.core.settings().invite && (answered || branches.iter().any(Branch::is_local));
+        routes && (more || branches.iter().any(Branch::is_pending))
     }
 }
 

@@ -157,12 +157,21 @@ impl Parser<'_> {
         };
         let (name, options) = head.split_once('/').unwrap_or((&head, ""));
         let options: Vec<String> = options.split(',').filter(|o| !o.is_empty()).map(str::to_string).collect();
-        if let Some(odd) = options.iter().find(|o| !matches!(o.as_str(), "read-only" | "expire" | "default"))
+        if let Some(odd) =
+            options.iter().find(|o| !matches!(o.as_str(), "readonly" | "read-only" | "expire" | "default"))
         {
-            self.error(at, format!("`{odd}` is no blacklist option (`read-only`, `expire`, `default`)"));
+            self.error(at, format!("`{odd}` is no blacklist option (`readonly`, `expire`, `default`)"));
         }
         let mut list = BlacklistDef { name: name.into(), options, rules: Vec::new() };
-        self.expect(":")?;
+        if !self.eat(":") {
+            return Ok(list);
+        }
+        if !self.is_op("{") {
+            let negated = self.eat("!");
+            let net = self.network()?;
+            list.rules.push(BlacklistRule { negated, proto: None, net, port: 0, pattern: Bytes::new() });
+            return Ok(list);
+        }
         self.expect("{")?;
         while !self.is_op("}") {
             let rule = self.blacklist_rule()?;
@@ -178,11 +187,41 @@ impl Parser<'_> {
     fn blacklist_rule(&mut self) -> Parsed<BlacklistRule> {
         let negated = self.eat("!");
         self.expect("(")?;
-        let proto = self.option_word("a protocol")?.to_ascii_lowercase();
-        if !PROTOCOLS.contains(&proto.as_str()) {
-            self.error(self.last, format!("`{proto}` is no protocol"));
+        let mut proto = None;
+        if !self.at_network() {
+            let word = self.option_word("a protocol")?.to_ascii_lowercase();
+            if !PROTOCOLS.contains(&word.as_str()) {
+                self.error(self.last, format!("`{word}` is no protocol"));
+            }
+            proto = Some(word).filter(|p| p != "any");
+            self.expect(",")?;
         }
-        self.expect(",")?;
+        let net = self.network()?;
+        let mut rule = BlacklistRule { negated, proto, net, port: 0, pattern: Bytes::new() };
+        if self.eat(",") {
+            let at = self.token.span;
+            let port = self.signed_int("a port")?;
+            rule.port = match u16::try_from(port) {
+                Ok(port) => port,
+                Err(_) => return self.fail(at, "a port is 0 to 65535"),
+            };
+        }
+        if self.eat(",") {
+            rule.pattern = self.string("a pattern")?.0;
+        }
+        self.expect(")")?;
+        Ok(rule)
+    }
+
+    fn at_network(&self) -> bool {
+        match &self.token.kind {
+            Kind::Net(_) => true,
+            Kind::Str { text, .. } => Network::parse(text).is_some(),
+            _ => false,
+        }
+    }
+
+    fn network(&mut self) -> Parsed<Network> {
         let net = match &self.token.kind {
             Kind::Net(net) => *net,
             Kind::Str { text, .. } if Network::parse(text).is_some() => match Network::parse(text) {
@@ -192,19 +231,7 @@ impl Parser<'_> {
             _ => return self.fail(self.token.span, "expected an address or network"),
         };
         self.bump();
-        self.expect(",")?;
-        let at = self.token.span;
-        let port = self.signed_int("a port")?;
-        let port = match u16::try_from(port) {
-            Ok(port) => port,
-            Err(_) => return self.fail(at, "a port is 0 to 65535"),
-        };
-        let mut pattern = Bytes::new();
-        if self.eat(",") {
-            pattern = self.string("a pattern")?.0;
-        }
-        self.expect(")")?;
-        Ok(BlacklistRule { negated, proto: Some(proto).filter(|p| p != "any"), net, port, pattern })
+        Ok(net)
     }
 
     fn words(&mut self, words: &[&str]) -> Parsed<()> {

@@ -1,5 +1,8 @@
 //! Core parameters, variables and rules of the manual that no other test needs, seen from outside.
 
+use std::io::{Read, Write};
+use std::time::Duration;
+
 use switchroom_testkit::peer::{header, headers};
 
 use crate::support::{House, Setup};
@@ -200,4 +203,138 @@ route {
         house.expect_log(line);
     }
     assert_eq!(house.count_log("unsaid is not printed"), 0);
+}
+
+#[test]
+fn headers_of_a_transaction_go_with_its_cancel_and_its_ack_too() {
+    for make_first in ["t_newtran();", ""] {
+        let routes = format!(
+            r#"
+route {{
+    if (is_method("CANCEL")) {{ t_relay(); exit; }}
+    {make_first}
+    t_add_hdrs("X-Origin: 192.0.2.1\r\n");
+    $ru = "sip:bob@127.0.0.1:@BOB@";
+    t_relay();
+}}
+"#
+        );
+        let (_house, mut alice, mut bob) = to_phone(&routes, "");
+        let (call, invite) = alice.invite("bob", "");
+        let asked = bob.expect("INVITE");
+        bob.reply(&asked, "180 Ringing");
+        alice.expect_reply(180, &call);
+        alice.cancel(&invite);
+        let cancel = bob.expect("CANCEL");
+        bob.reply(&asked, "487 Request Terminated");
+        let ack = bob.expect("ACK");
+        for message in [asked, cancel, ack] {
+            assert_eq!(headers(&message, "X-Origin").collect::<Vec<_>>(), ["192.0.2.1"], "{message}");
+        }
+    }
+}
+
+/// A request over TCP with this Via and nothing else of interest.
+fn over_tcp(house: &House, via: &str) -> std::net::TcpStream {
+    let text = format!(
+        "OPTIONS sip:bob@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TCP {via};branch=z9hG4bKtcp1\r\nMax-Forwards: 70\r\n\
+         From: <sip:alice@127.0.0.1>;tag=1\r\nTo: <sip:bob@127.0.0.1>\r\nCall-ID: {via}\r\nCSeq: 1 OPTIONS\r\n\
+         Content-Length: 0\r\n\r\n"
+    );
+    let mut stream = std::net::TcpStream::connect(house.addr).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream.write_all(text.as_bytes()).unwrap();
+    stream
+}
+
+fn first_line(stream: &mut std::net::TcpStream) -> String {
+    let mut buffer = [0; 2000];
+    let n = stream.read(&mut buffer).unwrap();
+    String::from_utf8_lossy(&buffer[..n]).lines().next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_reply_goes_to_the_address_in_the_via_when_the_callers_connection_is_gone() {
+    let (house, _alice, mut bob) = to_phone(RELAY, "");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let caller = over_tcp(&house, &listener.local_addr().unwrap().to_string());
+    let asked = bob.expect("OPTIONS");
+    drop(caller);
+    std::thread::sleep(Duration::from_millis(100));
+    bob.reply(&asked, "404 Not Found");
+    let (mut again, _) = listener.accept().unwrap();
+    again.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    assert_eq!(first_line(&mut again), "SIP/2.0 404 Not Found");
+}
+
+#[test]
+fn an_answer_without_state_comes_back_over_the_callers_connection() {
+    let (house, _alice, mut bob) = to_phone("route { forward(\"udp:127.0.0.1:@BOB@\"); }", "");
+    let mut caller = over_tcp(&house, "127.0.0.1:9");
+    let asked = bob.expect("OPTIONS");
+    bob.reply(&asked, "200 OK");
+    assert_eq!(first_line(&mut caller), "SIP/2.0 200 OK");
+}
+
+#[test]
+fn a_short_number_becomes_what_its_owner_stored() {
+    let routes = r#"
+route {
+    if (sd_lookup("speed_dial")) { send_reply(302, "$ru"); exit; }
+    if (sd_lookup("speed_dial", "sip:carol@127.0.0.1")) { send_reply(301, "$ru"); exit; }
+    send_reply(404, "$rc");
+}
+"#;
+    let house = Setup::new(&[routes])
+        .params("loadmodule \"speeddial.so\"\nmodparam(\"speeddial\", \"use_domain\", 2)")
+        .database()
+        .start();
+    for (owner, domain, short, uri) in [
+        ("alice", "127.0.0.1", "11", "sip:aunt@192.0.2.1"),
+        ("alice", "elsewhere", "12", "sip:never@192.0.2.1"),
+        ("carol", "127.0.0.1", "13", "sip:cousin@192.0.2.1"),
+    ] {
+        house.sql(&format!(
+            "INSERT INTO speed_dial (username, domain, sd_username, sd_domain, new_uri, fname, lname, description) \
+             VALUES ('{owner}', '{domain}', '{short}', '127.0.0.1', '{uri}', '', '', '')"
+        ));
+    }
+    let mut alice = Ua::new("alice", house.addr);
+    for (number, code, reason) in
+        [("11", 302, "sip:aunt@192.0.2.1"), ("12", 404, "-1"), ("13", 301, "sip:cousin@192.0.2.1")]
+    {
+        let call = Call::new("alice", number);
+        let text = alice.request("OPTIONS", &format!("sip:{number}@127.0.0.1"), &call, "");
+        alice.send(text);
+        let answer = alice.expect_reply(code, &call);
+        assert!(answer.starts_with(&format!("SIP/2.0 {code} {reason}\r\n")), "{answer}");
+    }
+}
+
+#[test]
+fn the_log_has_a_prefix_and_its_outlets_are_filtered_and_muted_by_command() {
+    let routes = r#"route { xlog("L_WARN", "seen $rU\n"); send_reply(200, "OK"); }"#;
+    let house = Setup::new(&[routes]).params("log_prefix=\"box1\"\nstderror_enabled=no").start();
+    let mut alice = Ua::new("alice", house.addr);
+    let mut ask = |user: &str| {
+        let call = Call::new("alice", user);
+        let text = alice.request("OPTIONS", &format!("sip:{user}@127.0.0.1"), &call, "");
+        alice.send(text);
+        alice.expect_reply(200, &call);
+    };
+    ask("one");
+    // Nothing else takes the log, so it stays where somebody can see it.
+    assert!(house.expect_log("seen one").starts_with("box1: "));
+    assert_eq!(house.mi_json(&["log_level_filter", "stderror"])["Log level filter"], 0);
+    assert!(house.mi(&["log_level_filter", "stderror", "-1"]).0);
+    ask("two");
+    assert!(house.mi(&["log_level_filter", "stderror", "0"]).0);
+    assert!(house.mi(&["log_mute_state", "stderror", "1"]).0);
+    assert_eq!(house.mi_json(&["log_mute_state", "stderror"])["mute state"], 1);
+    ask("three");
+    assert!(house.mi(&["log_mute_state", "stderror", "0"]).0);
+    ask("four");
+    house.expect_log("seen four");
+    assert_eq!((house.count_log("seen two"), house.count_log("seen three")), (0, 0));
+    assert!(!house.mi(&["log_mute_state", "paper"]).0);
 }
