@@ -250,9 +250,11 @@ fn t_add_hdrs(c: &mut Call<'_>) -> Flow {
     c.ctx.edits.append_header(text.clone());
     let add = |headers: &mut Bytes| *headers = [&headers[..], &text].concat().into();
     match c.ctx.tx {
-        Some(tx) => c.ctx.shard.part::<Transactions>().with(id(tx), |t| add(&mut t.own_headers)),
-        None => Some(add(&mut c.ctx.note_mut::<Arming>().headers)),
-    };
+        Some(tx) => {
+            c.ctx.shard.part::<Transactions>().with(id(tx), |t| add(&mut t.own_headers));
+        }
+        None => add(&mut c.ctx.note_mut::<Arming>().headers),
+    }
     TRUE
 }
 
