@@ -28,10 +28,11 @@ fn measure(name: &str, mut stage: stage::Stage) {
         let after = stage.memory();
         let per = |n: i64| n as f64 / f64::from(calls);
         println!(
-            "a {name}: {:.2} us, {:.1} pieces of memory, {:.0} bytes; {:.0} bytes linger",
+            "a {name}: {:.2} us, {:.1} pieces of memory, {:.0} bytes; {:.1} pieces, {:.0} bytes linger",
             stage.took.take().as_secs_f64() * 1e6 / f64::from(calls),
             per(taken.taken),
             per(taken.bytes),
+            per(after.pieces_returned),
             per(after.returned - after.bytes)
         );
     }

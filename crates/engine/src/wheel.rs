@@ -13,6 +13,8 @@ pub struct Wheel {
     /// The last tick that was looked at.
     now: u64,
     slots: Vec<Vec<Entry>>,
+    /// A bit for each slot that may hold something.
+    used: Vec<u64>,
     timers: Vec<Timer>,
     armed: usize,
     spare: Vec<Entry>,
@@ -42,6 +44,7 @@ impl Wheel {
             tick: tick.max(Duration::from_millis(1)),
             now: 0,
             slots: vec![Vec::new(); slots.max(1)],
+            used: vec![0; slots.max(1).div_ceil(64)],
             timers: Vec::new(),
             armed: 0,
             spare: Vec::new(),
@@ -52,6 +55,29 @@ impl Wheel {
     #[must_use]
     pub fn armed(&self) -> usize {
         self.armed
+    }
+
+    /// When to look again: the next moment at which something may be due, the same until then unless an earlier deadline is set.
+    /// `None` without any deadline.
+    #[must_use]
+    pub fn next(&self) -> Option<Instant> {
+        if self.armed == 0 {
+            return None;
+        }
+        let slots = self.slots.len();
+        let first = ((self.now + 1) % slots as u64) as usize;
+        // The slots from `first` on, then those before it.
+        let words = self.used.len();
+        let found = (0..=words).find_map(|i| {
+            let word = (first / 64 + i) % words;
+            let mut bits = self.used[word];
+            if i == 0 {
+                bits &= u64::MAX << (first % 64);
+            }
+            (bits != 0).then(|| word * 64 + bits.trailing_zeros() as usize)
+        })?;
+        let ticks = self.now + 1 + ((found + slots - first) % slots) as u64;
+        Some(self.start + Duration::from_millis(ticks * self.tick.as_millis() as u64))
     }
 
     /// Sets, moves or (with `None`) clears the deadline of a token. Tokens are indexes: memory grows with the largest.
@@ -84,6 +110,7 @@ impl Wheel {
             if self.slots[slot].is_empty() {
                 continue;
             }
+            self.used[slot / 64] &= !(1 << (slot % 64));
             let mut entries = std::mem::replace(&mut self.slots[slot], std::mem::take(&mut self.spare));
             self.now = self.now.max(tick);
             for entry in entries.drain(..) {
@@ -117,6 +144,7 @@ impl Wheel {
     fn queue(&mut self, entry: Entry) {
         let slot = (entry.at % self.slots.len() as u64) as usize;
         self.slots[slot].push(entry);
+        self.used[slot / 64] |= 1 << (slot % 64);
     }
 
     fn tick_of(&self, deadline: Instant) -> u64 {
@@ -150,6 +178,32 @@ mod tests {
         assert_eq!((fired.as_slice(), wheel.armed()), (&[3, 1][..], 0));
     }
 
+    #[test]
+    fn the_next_look_is_when_something_may_be_due() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut wheel = Wheel::new(start, Duration::from_millis(10), 100);
+        assert_eq!(wheel.next(), None);
+        wheel.set(1, Some(at(500)));
+        assert_eq!(wheel.next(), Some(at(500)));
+        wheel.set(2, Some(at(75)));
+        assert_eq!(wheel.next(), Some(at(80)));
+        // Moved later: it is looked at once more, and then where it went to.
+        wheel.set(2, Some(at(900)));
+        assert_eq!(wheel.next(), Some(at(80)));
+        wheel.advance(at(80), |_| {});
+        assert_eq!(wheel.next(), Some(at(500)));
+        wheel.advance(at(500), |_| {});
+        assert_eq!(wheel.next(), Some(at(900)));
+        wheel.set(2, None);
+        assert_eq!(wheel.next(), None);
+        // After a long rest the first look may be too early, never too late.
+        wheel.set(3, Some(at(100_000)));
+        assert!(wheel.next().is_some_and(|next| next <= at(100_000)));
+        wheel.advance(at(99_995), |_| {});
+        assert_eq!(wheel.next(), Some(at(100_000)));
+    }
+
     proptest! {
         #[test]
         fn any_program_fires_what_a_plain_list_would(
@@ -177,6 +231,9 @@ mod tests {
                 }
                 prop_assert_eq!(fired, expect);
                 prop_assert_eq!(wheel.armed(), model.iter().flatten().count());
+                let earliest = model.iter().flatten().map(|d| start + Duration::from_millis(d.div_ceil(5) * 5)).min();
+                prop_assert_eq!(wheel.next().is_some(), earliest.is_some());
+                prop_assert!(wheel.next().zip(earliest).is_none_or(|(next, earliest)| next <= earliest));
             }
         }
     }

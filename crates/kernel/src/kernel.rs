@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use switchroom_script::Program;
 use switchroom_script::parse::ast::BlacklistDef;
-use switchroom_wire::sip::{Message, scan};
+use switchroom_wire::sip::{Message, Via, scan};
 
 use crate::by_type::ByType;
 use crate::context::{Ctx, Received};
@@ -98,6 +98,10 @@ pub struct Hooks {
     pub send_failed: Vec<fn(&Rc<Shard>, u64, SendError)>,
     /// See [`Hook::Connection`].
     pub connection: Vec<crate::module::ConnectionHook>,
+    /// See [`Hook::Overload`].
+    pub overload: Vec<fn(&Rc<Shard>, bool)>,
+    /// See [`Hook::Known`].
+    pub known: Vec<fn(&Shard, &[u8], &Via<'_>) -> bool>,
 }
 
 /// When a shard's timer is due, and what happens then.
@@ -184,6 +188,8 @@ impl Kernel {
                 Hook::Timer(when, what) => hooks.timers.push((*when, *what)),
                 Hook::SendFailed(f) => hooks.send_failed.push(*f),
                 Hook::Connection(f) => hooks.connection.push(*f),
+                Hook::Overload(f) => hooks.overload.push(*f),
+                Hook::Known(f) => hooks.known.push(*f),
             }
         }
         let events = Arc::new(Events::default());

@@ -14,7 +14,7 @@ use serde_json::{Map, Value as Json};
 use switchroom_script::Value;
 use switchroom_script::names::StaticArg;
 use switchroom_script::vm::VarAccess;
-use switchroom_wire::sip::Message;
+use switchroom_wire::sip::{Message, Via};
 
 use crate::context::{Call, Ctx, Flow, Received};
 use crate::kernel::Kernel;
@@ -456,4 +456,8 @@ pub enum Hook {
     SendFailed(fn(&Rc<Shard>, u64, crate::ports::net::SendError)),
     /// A stream connection opened or closed.
     Connection(ConnectionHook),
+    /// A worker gets more than it can do, or that is over.
+    Overload(fn(&Rc<Shard>, bool)),
+    /// Whether a request with this method and topmost Via is known already, so that it is a retransmission.
+    Known(fn(&Shard, &[u8], &Via<'_>) -> bool),
 }

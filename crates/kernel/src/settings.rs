@@ -125,6 +125,8 @@ pub static GLOBALS: &[Global] = &[
     ),
     // Not of OpenSIPS: whether new work is refused while more comes than can be done.
     g("overload_control", Kind::Bool, "1"),
+    // Not of OpenSIPS: milliseconds that messages may wait before that.
+    g("overload_wait", Kind::Int, "150"),
     g("pi_framework", Kind::Moot("module mi_html has a page for management"), ""),
     g("poll_method", Kind::Moot("the best one of the system is used"), ""),
     g("tcp_poll_method", Kind::Moot("the best one of the system is used"), ""),

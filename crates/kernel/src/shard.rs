@@ -159,6 +159,13 @@ impl Handler for Shard {
         }
     }
 
+    fn overload(&self, begins: bool) {
+        for hook in &self.kernel.hooks.overload {
+            hook(&self.rc(), begins);
+        }
+        self.run_later();
+    }
+
     fn mail(&self, mail: Mail) {
         match mail {
             Mail::Packet(p) => self.packet(p),

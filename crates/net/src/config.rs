@@ -15,6 +15,8 @@ pub struct NetConfig {
     pub mailbox: usize,
     /// Messages that may wait for one UDP socket to become writable.
     pub udp_queue: usize,
+    /// How long datagrams may wait in the sockets before new work is refused.
+    pub overload_wait: Duration,
     /// How long a worker goes on after [`switchroom_kernel::ports::net::Mail::Drain`] while timers are still pending.
     pub drain: Duration,
     /// Stream transports.
@@ -29,6 +31,7 @@ impl Default for NetConfig {
             receive_buffer: 262_144,
             mailbox: 16_384,
             udp_queue: 8_192,
+            overload_wait: Duration::from_millis(150),
             drain: Duration::from_secs(5),
             tcp: TcpConfig::default(),
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What one worker has counted since start. Only gauges (`tcp_open`) go down.
+        /// What one worker has counted since start. Only gauges (`tcp_open`, `overloaded`) go down.
         #[derive(Debug, Default)]
         pub struct WorkerCounters {
             $($(#[$doc])* pub $name: AtomicU64,)*
@@ -35,6 +35,10 @@ counters! {
     udp_sent,
     /// Bytes of datagrams handed to the kernel.
     udp_bytes_sent,
+    /// Datagrams that the kernel dropped because a receive queue was full, seen at the last look.
+    udp_dropped,
+    /// Workers that get more than they can do now.
+    overloaded,
     /// Datagrams that were keep-alives or too short to be SIP.
     udp_ignored,
     /// Datagrams that could not be sent.

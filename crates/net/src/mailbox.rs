@@ -75,16 +75,21 @@ impl Mailboxes {
         letters.drain(..).count()
     }
 
-    /// Moves at most `max` letters to `into`. True when more are left; when not, `waker` is kept for the next one.
-    pub fn take(&self, worker: usize, max: usize, into: &mut Vec<Letter>, waker: &Waker) -> bool {
+    /// How many letters a box holds.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Moves at most `max` letters to `into`; gives how many are left. When none is, `waker` is kept for the next one.
+    pub fn take(&self, worker: usize, max: usize, into: &mut Vec<Letter>, waker: &Waker) -> usize {
         let mut mailbox = self.boxes[worker].lock();
         let n = mailbox.letters.len().min(max);
         into.extend(mailbox.letters.drain(..n));
-        let more = !mailbox.letters.is_empty();
-        if !more {
+        let left = mailbox.letters.len();
+        if left == 0 {
             mailbox.waker = Some(waker.clone());
         }
-        more
+        left
     }
 
     /// No more letters: what is in the box is dropped.
@@ -127,8 +132,8 @@ mod tests {
         assert!(boxes.put(0, letter()).is_err());
         assert!(boxes.put(7, letter()).is_err());
         let mut got = Vec::new();
-        assert!(boxes.take(0, 1, &mut got, Waker::noop()));
-        assert!(!boxes.take(0, 1, &mut got, Waker::noop()));
+        assert_eq!(boxes.take(0, 1, &mut got, Waker::noop()), 1);
+        assert_eq!(boxes.take(0, 1, &mut got, Waker::noop()), 0);
         assert_eq!(got.len(), 2);
     }
 

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ use tokio::time::Sleep;
 use crate::bind::Listener;
 use crate::counters::{NetCounters, WorkerCounters, add};
 use crate::mailbox::{Letter, Mailboxes};
-use crate::overload::Overload;
+use crate::overload::{Overload, Pace};
 use crate::tcp::{TcpEvent, TcpTable};
 use crate::udp::{Room, SendBatch, UdpPort};
 use crate::workers::{Desk, Seat};
@@ -63,7 +63,9 @@ pub(crate) async fn run(
         sleep_until: now,
         drain_until: None,
         is_idle: false,
-        until_measured: 0,
+        pace: Pace::default(),
+        look_at: now,
+        letters_left: 0,
         idle_workers: drained,
         net,
     };
@@ -84,6 +86,7 @@ struct WorkerNet {
     failures: RefCell<VecDeque<(u64, SendError)>>,
     now: Cell<Instant>,
     overload: RefCell<Overload>,
+    overload_wait: Duration,
 }
 
 impl WorkerNet {
@@ -110,6 +113,7 @@ impl WorkerNet {
             failures: RefCell::default(),
             now: Cell::new(Instant::now()),
             overload: RefCell::default(),
+            overload_wait: desk.config.overload_wait,
         }))
     }
 
@@ -196,12 +200,15 @@ struct Worker {
     is_idle: bool,
     /// Number of workers that have nothing left to do while draining.
     idle_workers: Arc<AtomicUsize>,
-    /// Rounds until the receive queues are measured again.
-    until_measured: u32,
+    pace: Pace,
+    /// When the receive queues are measured again if they are not read to their end before.
+    look_at: Instant,
+    /// What was left in the mailbox in the last round.
+    letters_left: usize,
 }
 
-/// Rounds of full batches between two looks at the receive queues.
-const MEASURE_EVERY: u32 = 8;
+/// Time between two looks at the receive queues.
+const LOOK_EVERY: Duration = Duration::from_micros(500);
 
 impl Future for Worker {
     type Output = ();
@@ -222,6 +229,7 @@ impl Future for Worker {
         me.flush(cx);
         // What the last steps could not send is told in the next round.
         more |= !me.net.failures.borrow().is_empty();
+        me.tell_overload();
         more |= me.arm_timer(cx);
         if me.drained(more) {
             return Poll::Ready(());
@@ -247,19 +255,49 @@ impl Worker {
         more
     }
 
-    /// Look now and then at how much waits in the kernel; a queue that was read to its end is empty.
+    /// Looks now and then at how much waits, and judges. Sockets that were read to their end are empty.
     fn measure(&mut self, more: bool) {
         let net = &self.net;
         let now = net.now.get();
+        let mut level = percent(self.letters_left, net.mailboxes.limit());
+        level = level.max(net.tcp.events_percent());
         if !more {
-            self.until_measured = 0;
-            net.overload.borrow_mut().measured(0, now);
-        } else if self.until_measured > 0 {
-            self.until_measured -= 1;
-        } else {
-            self.until_measured = MEASURE_EVERY;
-            let percent = net.udp.iter().flatten().map(UdpPort::queue_percent).max().unwrap_or(0);
-            net.overload.borrow_mut().measured(percent, now);
+            if self.pace.is_busy() {
+                self.pace.idle();
+                self.look_at = now;
+                self.look_into_sockets();
+            }
+            return self.net.overload.borrow_mut().measured(level, now);
+        }
+        if now < self.look_at {
+            return;
+        }
+        self.look_at = now + LOOK_EVERY;
+        let counters = net.counters();
+        self.pace.busy(now, counters.udp_received.load(Relaxed), counters.udp_bytes_received.load(Relaxed));
+        let (fullest, queued) = self.look_into_sockets();
+        let mut overload = self.net.overload.borrow_mut();
+        let waits = overload.level_of(self.pace.wait(queued), self.net.overload_wait, &self.pace);
+        overload.measured(level.max(fullest).max(waits), now);
+    }
+
+    /// How full the fullest receive queue is in percent, and the bytes in all. Notes what the kernel had to drop.
+    fn look_into_sockets(&self) -> (u32, u64) {
+        let (mut fullest, mut queued, mut dropped) = (0, 0, 0);
+        for queue in self.net.udp.iter().flatten().filter_map(UdpPort::receive_queue) {
+            fullest = fullest.max(percent(queue.bytes as usize, queue.limit as usize));
+            queued += u64::from(queue.bytes);
+            dropped += u64::from(queue.dropped);
+        }
+        self.net.counters().udp_dropped.store(dropped, Relaxed);
+        (fullest, queued)
+    }
+
+    fn tell_overload(&mut self) {
+        let turn = self.net.overload.borrow_mut().turn(self.net.now.get());
+        if let Some(begins) = turn {
+            self.net.counters().overloaded.store(begins.into(), Relaxed);
+            self.handler.overload(begins);
         }
     }
 
@@ -288,7 +326,7 @@ impl Worker {
 
     fn open_mail(&mut self, cx: &mut Context<'_>) -> bool {
         let mut letters = std::mem::take(&mut self.letters);
-        let more = self.net.mailboxes.take(self.net.worker, ROUND, &mut letters, cx.waker());
+        self.letters_left = self.net.mailboxes.take(self.net.worker, ROUND, &mut letters, cx.waker());
         for letter in letters.drain(..) {
             match letter {
                 Letter::Mail(Mail::Packet(packet)) => self.handler.packet(packet),
@@ -306,7 +344,7 @@ impl Worker {
             }
         }
         self.letters = letters;
-        more
+        self.letters_left > 0
     }
 
     /// One lock and one wake per other worker and batch.
@@ -338,11 +376,9 @@ impl Worker {
     fn arm_timer(&mut self, cx: &mut Context<'_>) -> bool {
         // While draining it looks around now and then, for the others do not tell when they are idle.
         let look_around = self.drain_until.map(|at| at.min(self.net.now.get() + LOOK_AROUND));
-        let deadline = match (self.handler.deadline(), look_around) {
-            (Some(a), Some(b)) => a.min(b),
-            (Some(at), None) | (None, Some(at)) => at,
-            (None, None) => return false,
-        };
+        let end_of_overload = self.net.overload.borrow().deadline();
+        let deadlines = [self.handler.deadline(), look_around, end_of_overload];
+        let Some(deadline) = deadlines.into_iter().flatten().min() else { return false };
         if deadline <= self.net.now.get() {
             return true;
         }
@@ -370,6 +406,11 @@ impl Worker {
         }
         self.idle_workers.load(SeqCst) >= self.outboxes.len() || self.net.now.get() >= until
     }
+}
+
+/// `part` of `whole` in percent.
+fn percent(part: usize, whole: usize) -> u32 {
+    (part as u64 * 100 / whole.max(1) as u64) as u32
 }
 
 fn dispatch(

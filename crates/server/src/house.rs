@@ -137,6 +137,9 @@ impl Handler for Keeper {
     ) {
         self.0.connection(conn, peer, socket, open);
     }
+    fn overload(&self, begins: bool) {
+        self.0.overload(begins);
+    }
     fn mail(&self, mail: switchroom_kernel::ports::net::Mail) {
         self.0.mail(mail);
     }
@@ -199,6 +202,7 @@ fn net_config(kernel: &Kernel, workers: usize) -> NetConfig {
             let id = switchroom_wire::sip::call_id_of(raw)?;
             Some((switchroom_wire::sip::call_id_hash(id) % workers as u64) as usize)
         },
+        overload_wait: Duration::from_millis(s.int("overload_wait").clamp(1, 10_000) as u64),
         receive_buffer: s.int("maxbuffer").clamp(4096, 1 << 30) as usize,
         tcp: TcpConfig {
             max_connections: s.int("tcp_max_connections").clamp(1, 1 << 20) as usize,

@@ -148,6 +148,14 @@ impl Database {
     /// The server stops answering, with its connections open, as a machine does that hangs.
     pub fn freeze(&self) {
         self.signal_all("STOP");
+        // The last of its threads may still be at work for a moment.
+        let frozen = |pid: &String| stat(pid).is_none_or(|(state, _)| state == "T");
+        let until = Instant::now() + Duration::from_secs(10);
+        let mut all = self.children();
+        all.push(self.process.id().to_string());
+        while !all.iter().all(frozen) && Instant::now() < until {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// It goes on.

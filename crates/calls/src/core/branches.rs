@@ -270,13 +270,10 @@ fn each(ctx: &mut Ctx, var: &VarAccess, get: fn(&Ctx, &Target) -> Value) -> Valu
         None => Value::Null,
     };
     if var.index == Index::All {
-        join(ctx, one)
-    } else {
-        {
-            let at = index(ctx, var);
-            one(ctx, at)
-        }
+        return join(ctx, one);
     }
+    let at = index(ctx, var);
+    one(ctx, at)
 }
 
 /// `$msg.branch.uri`

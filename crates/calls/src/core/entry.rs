@@ -17,11 +17,15 @@ use switchroom_script::vm::Outcome;
 use switchroom_wire::sip::{Message, Method, ParseError};
 
 use super::alias;
+use super::overload;
 use super::send;
 use super::state::Core;
 
 /// A worker hands in one received message.
 pub fn packet(shard: &Rc<Shard>, packet: Packet) {
+    if overload::refusing(shard) && overload::take(shard, &packet) {
+        return;
+    }
     let received = Received { socket: packet.socket, peer: packet.peer, conn: packet.conn };
     let core = shard.kernel.state::<Core>();
     // A request is read as strictly as RFC 3261 §16.3 asks before any script sees it; replies are passed on as they come.
@@ -75,8 +79,8 @@ fn request(shard: &Rc<Shard>, msg: Rc<Message>, received: Received) {
             return;
         }
     }
-    if shard.net.overloaded() && is_new_work(&ctx.msg) && shard.kernel.state::<Core>().overload_control {
-        return refuse_new_work(&mut ctx);
+    if overload::refusing(shard) && overload::is_new_work(&ctx.msg) {
+        return overload::refuse(&mut ctx);
     }
     match shard.kernel.hooks.route {
         Some(instead) => instead(ctx),
@@ -93,27 +97,6 @@ pub fn request_route(ctx: Box<Ctx>) {
         Some(route) => run_route(ctx, &program, route, request_done),
         None => request_done(ctx, ABORTED),
     }
-}
-
-/// A request that begins something: those of calls in progress have a To tag, and a CANCEL or ACK belongs to a request that was
-/// let in.
-fn is_new_work(msg: &Message) -> bool {
-    let begins = !matches!(msg.method(), Method::Ack | Method::Cancel | Method::Bye | Method::Prack);
-    begins && msg.to().is_ok_and(|to| to.tag().is_none())
-}
-
-/// More comes than can be done: say so while that is still cheap, and spread those who come again (RFC 3261 §21.5.4).
-fn refuse_new_work(ctx: &mut Ctx) {
-    let shard = ctx.shard.clone();
-    let core = shard.kernel.state::<Core>();
-    shard.count(core.stats.overload_refused, 1);
-    let header = match core.digest(&[ctx.msg.call_id()]) % 4 {
-        0 => &b"Retry-After: 2\r\n"[..],
-        1 => b"Retry-After: 3\r\n",
-        2 => b"Retry-After: 4\r\n",
-        _ => b"Retry-After: 5\r\n",
-    };
-    send::reply(ctx, 503, b"Service Unavailable", None, header, None);
 }
 
 /// The processing of a request has ended. For the module that has [`Hook::Route`].

@@ -14,6 +14,7 @@ pub mod functions;
 pub mod locate;
 mod memory;
 mod message_vars;
+mod overload;
 pub mod partition;
 pub(crate) mod process_vars;
 mod sdp_vars;
@@ -51,6 +52,7 @@ pub static MODULE: Module = Module {
         Statistic::counter("bad_msg_hdr", "Messages with broken headers"),
         Statistic::counter("unsupported_methods", "Requests with a method that is not known here"),
         Statistic::counter("overload_refused", "Requests refused because more came than could be done"),
+        Statistic::counter("overload_episodes", "Times that a worker got more than it could do"),
     ],
     events: &[
         EventDecl {
@@ -63,11 +65,17 @@ pub static MODULE: Module = Module {
             attrs: &["src_ip", "src_port", "dst_ip", "dst_port", "proto"],
             help: "A stream connection is over",
         },
+        EventDecl {
+            name: overload::EVENT,
+            attrs: &["worker", "state"],
+            help: "A worker gets more than it can do (state begin), or that is over (end)",
+        },
     ],
     hooks: &[
         Hook::Entry(entry::packet),
         Hook::Connection(alias::connection),
         Hook::Connection(connections::changed),
+        Hook::Overload(overload::turned),
     ],
     open: |o| {
         let core = state::Core::open(o)?;

@@ -154,8 +154,12 @@ pub fn stateless_tag(ctx: &Ctx) -> Vec<u8> {
 /// The same, from the request alone.
 pub fn tag_for(core: &Core, request: &Message) -> Vec<u8> {
     let from_tag = request.from().ok().and_then(|f| f.tag()).unwrap_or_default();
-    let cseq = request.cseq().map_or(0, |c| c.0);
-    let hash = core.digest(&[request.call_id(), from_tag, &cseq.to_be_bytes()]);
+    tag_of(core, request.call_id(), from_tag, request.cseq().map_or(0, |c| c.0))
+}
+
+/// The same from what it is made of.
+pub fn tag_of(core: &Core, call_id: &[u8], from_tag: &[u8], cseq: u32) -> Vec<u8> {
+    let hash = core.digest(&[call_id, from_tag, &cseq.to_be_bytes()]);
     let mut tag = Vec::with_capacity(19);
     tag.extend_from_slice(b"sl-");
     push_hex(hash, &mut tag);

@@ -38,6 +38,8 @@ pub struct Counters {
     pub unsupported_methods: StatId,
     /// Requests refused because more came than could be done.
     pub overload_refused: StatId,
+    /// Times that a worker got more than it could do.
+    pub overload_episodes: StatId,
 }
 
 /// State of the core.
@@ -98,6 +100,7 @@ impl Core {
             bad_msg_hdr: o.stat("bad_msg_hdr")?,
             unsupported_methods: o.stat("unsupported_methods")?,
             overload_refused: o.stat("overload_refused")?,
+            overload_episodes: o.stat("overload_episodes")?,
         };
         let settings = &o.kernel.settings;
         let default = concat!("Switchroom (", env!("CARGO_PKG_VERSION"), ")");

@@ -1,6 +1,7 @@
 //! How dialogs come, go on and end: from the transactions of their INVITE, from in-dialog requests, and from time.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -119,7 +120,7 @@ pub(super) fn create(ctx: &mut Ctx, wishes: Wishes) -> bool {
     let did = super::state::did(shard.worker, id);
     rr::add_param(ctx, format!(";{}={did}", module.rr_param).as_bytes());
     ctx.add_note(Current { id, downstream: true, cseq_before: 0 });
-    follow(ctx, Rc::new(OfInvite { id }));
+    follow(ctx, Rc::new(OfInvite { id, done: Cell::new(false) }));
     true
 }
 
@@ -133,9 +134,10 @@ pub(super) fn script_end(ctx: &mut Ctx) {
     }
 }
 
-/// Follows the INVITE that makes the dialog.
+/// Follows the INVITE that makes the dialog, to its final reply.
 struct OfInvite {
     id: u64,
+    done: Cell<bool>,
 }
 
 impl Watch for OfInvite {
@@ -143,6 +145,7 @@ impl Watch for OfInvite {
         let shard = ctx.shard.clone();
         let open = matches!(event, TxEvent::Sending { code: 100..=199, .. } | TxEvent::Failed { .. });
         shard.part::<Dialogs>().with(self.id, |d| d.invite = ctx.tx.filter(|_| open));
+        self.done.set(matches!(event, TxEvent::Sending { code: 200.., .. }));
         match event {
             TxEvent::Sending { code: 101..=199, relayed: Some(reply), branch, .. } => {
                 let socket = branch.and_then(|b| branch_socket(ctx, b));
@@ -175,6 +178,10 @@ impl Watch for OfInvite {
             }
             _ => {}
         }
+    }
+
+    fn is_done(&self) -> bool {
+        self.done.get()
     }
 }
 

@@ -91,6 +91,7 @@ pub static MODULE: Module = Module {
     ],
     hooks: &[
         Hook::Request(replies::absorb),
+        Hook::Known(replies::is_known),
         Hook::Reply(replies::take),
         Hook::Suspend(relay::suspend),
         Hook::ScriptEnd(relay::script_end),

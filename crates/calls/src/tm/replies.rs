@@ -13,7 +13,7 @@ use switchroom_kernel::run::run_route;
 use switchroom_kernel::shard::Shard;
 use switchroom_script::names::RouteType;
 use switchroom_script::vm::Outcome;
-use switchroom_wire::sip::{Edits, HeaderId, Message, Method, serialise};
+use switchroom_wire::sip::{Edits, HeaderId, Message, Method, Via, serialise};
 
 use super::state::{Armed, Reply, Tm, Transactions, Tx, TxEvent, handle, id};
 use super::{api, relay, routes, step};
@@ -38,6 +38,12 @@ pub(super) fn absorb(ctx: &mut Ctx) -> Hooked {
     }
     step(&shard, known, |tx, now, sink| tx.core.retransmission(now, sink));
     Hooked::Consumed
+}
+
+/// Whether there is a transaction of a request with this method and Via.
+pub(super) fn is_known(shard: &Shard, method: &[u8], via: &Via<'_>) -> bool {
+    let key = key::server_of(method, via);
+    key.is_some_and(|k| shard.part::<Transactions>().table(|t| t.find_key(&k)).is_some())
 }
 
 /// A reply: taken when one of our branches sent its request.

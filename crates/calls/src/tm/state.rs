@@ -180,6 +180,12 @@ pub trait Watch {
     /// Something happened. The context holds the request with the transaction's AVPs, flags and notes; changes to them are
     /// kept.
     fn event(&self, ctx: &mut Ctx, event: &TxEvent<'_>);
+
+    /// Whether nothing that may still happen matters to it. The request of a transaction that is over goes early when this
+    /// holds for all who follow it.
+    fn is_done(&self) -> bool {
+        false
+    }
 }
 
 /// One transaction.
@@ -238,20 +244,24 @@ pub struct Tx {
 
 impl Tx {
     /// The final reply is out and no follower will look at the request again: keep only what answers retransmissions, since
-    /// that lasts for seconds. Reply routes that may still run keep the request and the AVPs that they see.
+    /// that lasts for seconds. Reply routes that may still run keep the request, the AVPs and the notes that they see.
     pub fn lighten(&mut self, stand_in: &Rc<Message>) {
-        if !self.core.is_final() || self.core.in_route() || !self.watchers.is_empty() {
+        if !self.core.is_final() || self.core.in_route() {
+            return;
+        }
+        self.watchers.retain(|w| !w.is_done());
+        if !self.watchers.is_empty() {
             return;
         }
         self.edits = None;
         self.late_edits.clear();
         self.target = Target::default();
-        // A 2xx that comes again is still relayed, and must look like the first one.
-        self.notes.retain(|(kind, _)| *kind == std::any::TypeId::of::<super::api::ReplyEdits>());
         (self.on_failure, self.on_branch) = (None, None);
         if self.awaits_replies() {
             return;
         }
+        // A 2xx that comes again is still relayed, and must look like the first one.
+        self.notes.retain(|(kind, _)| *kind == std::any::TypeId::of::<super::api::ReplyEdits>());
         self.request = stand_in.clone();
         self.avps.clear();
         self.on_reply = None;
@@ -273,8 +283,6 @@ pub struct Transactions {
     /// Boxed, so that the table stays small when it grows.
     table: RefCell<Table<Box<Tx>>>,
     wheel: RefCell<Option<Wheel>>,
-    /// When the wheel was looked at last.
-    ticked: Cell<Option<Instant>>,
     /// See [`Tx::lighten`].
     stand_in: Rc<Message>,
     random: Cell<u64>,
@@ -291,7 +299,6 @@ impl Transactions {
             table: RefCell::new(Table::new(MAX_TRANSACTIONS, seed)),
             wheel: RefCell::new(None),
             stand_in: Rc::new(crate::core::events::stand_in()),
-            ticked: Cell::new(None),
             random: Cell::new(seed | 1),
             sinks: RefCell::default(),
         }
@@ -349,10 +356,7 @@ impl Transactions {
     pub fn schedule(&self, id: Id, now: Instant) {
         let deadline = self.with(id, |tx| tx.core.deadline()).flatten();
         let mut wheel = self.wheel.borrow_mut();
-        let wheel = wheel.get_or_insert_with(|| {
-            self.ticked.set(Some(now));
-            Wheel::new(now, TICK, 8192)
-        });
+        let wheel = wheel.get_or_insert_with(|| Wheel::new(now, TICK, 8192));
         wheel.set(id.slot, deadline);
     }
 
@@ -368,7 +372,6 @@ impl Transactions {
         let mut slots: SmallVec<[u32; 16]> = SmallVec::new();
         if let Some(wheel) = self.wheel.borrow_mut().as_mut() {
             wheel.advance(now, |slot| slots.push(slot));
-            self.ticked.set(Some(now));
         }
         let table = self.table.borrow();
         slots.into_iter().filter_map(|slot| table.id_at(slot)).collect()
@@ -381,9 +384,7 @@ impl Transactions {
 
     /// When to look again: a moment that stays where it is until then.
     pub fn next(&self) -> Option<Instant> {
-        let wheel = self.wheel.borrow();
-        wheel.as_ref().filter(|w| w.armed() > 0)?;
-        self.ticked.get().map(|last| last + TICK)
+        self.wheel.borrow().as_ref()?.next()
     }
 }
 

@@ -59,13 +59,15 @@ pub struct Memory {
     pub bytes: i64,
     /// Bytes given back.
     pub returned: i64,
+    /// Pieces given back.
+    pub pieces_returned: i64,
 }
 
 struct Counting;
 
 thread_local! {
     static ON: Cell<bool> = const { Cell::new(false) };
-    static MEMORY: Cell<Memory> = const { Cell::new(Memory { taken: 0, bytes: 0, returned: 0 }) };
+    static MEMORY: Cell<Memory> = const { Cell::new(Memory { taken: 0, bytes: 0, returned: 0, pieces_returned: 0 }) };
 }
 
 fn note(taken: i64, bytes: i64, returned: i64) {
@@ -74,6 +76,7 @@ fn note(taken: i64, bytes: i64, returned: i64) {
         m.taken += taken;
         m.bytes += bytes;
         m.returned += returned;
+        m.pieces_returned += i64::from(returned > 0);
         MEMORY.set(m);
     }
 }

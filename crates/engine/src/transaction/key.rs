@@ -23,6 +23,19 @@ pub fn server(request: &Message) -> Option<Key> {
     key(request, method)
 }
 
+/// The same from its method and topmost Via alone, for a request that is not read yet. `None` for RFC 2543 peers.
+#[must_use]
+pub fn server_of(method: &[u8], via: &Via<'_>) -> Option<Key> {
+    let branch = via.branch.filter(|_| via.has_magic_cookie())?;
+    let mut key = Key::new();
+    part(&mut key, method);
+    sent_by(&mut key, via);
+    key.push(b'3');
+    // The branch is a token and compares without case.
+    lowered(&mut key, branch);
+    Some(key)
+}
+
 /// The key of the INVITE server transaction a CANCEL is for (§9.2).
 #[must_use]
 pub fn cancelled(cancel: &Message) -> Option<Key> {
@@ -80,17 +93,13 @@ pub fn is_loop(request: &Message, is_ours: impl Fn(&Via<'_>) -> bool) -> bool {
 
 fn key(request: &Message, method: &[u8]) -> Option<Key> {
     let via = request.via().ok()?;
+    if let Some(key) = server_of(method, &via) {
+        return Some(key);
+    }
     let mut key = Key::new();
     part(&mut key, method);
     sent_by(&mut key, &via);
-    match via.branch.filter(|_| via.has_magic_cookie()) {
-        Some(branch) => {
-            // The branch is a token and compares without case.
-            key.push(b'3');
-            lowered(&mut key, branch);
-        }
-        None => old_key(&mut key, request, &via)?,
-    }
+    old_key(&mut key, request, &via)?;
     Some(key)
 }
 

@@ -225,6 +225,10 @@ pub trait Handler {
     fn deadline(&self) -> Option<Instant>;
     /// Timers up to `now` are due.
     fn tick(&self, now: Instant);
+    /// More comes than can be done (`true`), or that is over: once for each episode.
+    fn overload(&self, begins: bool) {
+        let _ = begins;
+    }
     /// Poll what waits (database answers, DNS, sleeps). Called after each batch and when the waker fires.
     fn poll_waits(&self, cx: &mut Context<'_>);
 }

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use switchroom_kernel::ports::store::Query;
 use switchroom_wire::smpp::MessageState;
 
+use super::gateway::Gateway;
 use super::kept::{self, Kept, Kind, MOST};
 use crate::imdn::Asked;
 use crate::link::ids::{forms, normal};
@@ -21,6 +22,33 @@ type Name = (String, String);
 pub(super) struct Waiting {
     by_id: HashMap<Name, Arc<Text>>,
     order: VecDeque<Name>,
+    /// Connections by which texts are being sent, and how many: their receipts may be faster than the names they carry.
+    leaving: HashMap<String, usize>,
+}
+
+/// A text is being sent, until this is dropped.
+pub(super) struct Leaving {
+    gateway: Arc<Gateway>,
+    connection: String,
+}
+
+impl Leaving {
+    pub fn by(gateway: &Arc<Gateway>, connection: &str) -> Leaving {
+        *gateway.asked.lock().leaving.entry(connection.to_owned()).or_default() += 1;
+        Leaving { gateway: gateway.clone(), connection: connection.to_owned() }
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        let mut waiting = self.gateway.asked.lock();
+        if let Some(count) = waiting.leaving.get_mut(&self.connection) {
+            *count -= 1;
+            if *count == 0 {
+                waiting.leaving.remove(&self.connection);
+            }
+        }
+    }
 }
 
 /// One text, of one or more messages.
@@ -40,6 +68,11 @@ pub(super) struct Found {
 }
 
 impl Waiting {
+    /// Whether a receipt of this connection may be for a text whose name is not known yet.
+    pub fn is_leaving(&self, connection: &str) -> bool {
+        self.leaving.contains_key(connection)
+    }
+
     /// How many messages are waited for.
     pub fn len(&self) -> usize {
         self.by_id.len()

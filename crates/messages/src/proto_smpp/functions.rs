@@ -12,6 +12,7 @@ use switchroom_script::vm::VarAccess;
 use switchroom_wire::gsm::Alphabet;
 use switchroom_wire::sip::Uri;
 
+use super::asked::Leaving;
 use super::connection::{self, Connection};
 use super::gateway::Gateway;
 use super::outgoing::{Accepted, Failure, Outgoing, Party};
@@ -72,6 +73,7 @@ pub(super) fn send_smpp_message(c: &mut Call<'_>) -> Flow {
     };
     let parts = messages.len();
     let asked = asked(c);
+    let leaving = asked.as_ref().map(|_| Leaving::by(&gateway, &name));
     let until = gateway.clock.now() + gateway.send_wait;
     let waits: Vec<_> =
         messages.into_iter().map(|m| connection::submit(&gateway, &connection, m, until)).collect();
@@ -86,7 +88,9 @@ pub(super) fn send_smpp_message(c: &mut Call<'_>) -> Flow {
     };
     wait(answers, move |ctx, answers| {
         let left = Left { parts, ..Left::default() };
-        finish(ctx, &gateway, &name, left, asked.map(|(asked, _)| asked), answers)
+        let flow = finish(ctx, &gateway, &name, left, asked.map(|(asked, _)| asked), answers);
+        drop(leaving);
+        flow
     })
 }
 

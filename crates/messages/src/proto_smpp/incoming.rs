@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -214,10 +215,39 @@ fn arrived(gateway: &Arc<Gateway>, address: &str, incoming: Incoming, answer: An
         ];
         gateway.raise(gateway.receipt_event, values);
     }
+    go_on(gateway, address, incoming, answer, imdn, PATIENCE);
+}
+
+/// A receipt that fits no text is looked at again so often, and after so long each time, while texts are being sent by the
+/// same connection: it may be faster than the answer that names its message.
+const PATIENCE: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(200);
+
+fn go_on(
+    gateway: &Arc<Gateway>,
+    address: &str,
+    incoming: Incoming,
+    answer: Answer,
+    imdn: bool,
+    patience: u32,
+) {
     let mut told = None;
     if let Some(receipt) = &incoming.receipt {
         let last = receipt.state.is_final() || receipt.state == MessageState::Accepted;
-        let found = gateway.asked.lock().find(&incoming.connection, &receipt.id, last);
+        let (found, early) = {
+            let mut asked = gateway.asked.lock();
+            let found = asked.find(&incoming.connection, &receipt.id, last);
+            let early = found.is_none() && asked.is_leaving(&incoming.connection);
+            (found, early)
+        };
+        if early && patience > 0 {
+            let (house, address) = (gateway.clone(), address.to_owned());
+            gateway.spawn.spawn(Box::pin(async move {
+                house.clock.sleep(PAUSE).await;
+                go_on(&house, &address, incoming, answer, imdn, patience - 1);
+            }));
+            return;
+        }
         if let Some(found) = found {
             match last.then(|| found.ended(receipt.state)).flatten() {
                 Some(delivered) => told = Some((found, delivered)),

@@ -561,12 +561,25 @@ impl Centre {
 
     /// Cancels a message that waits.
     pub fn cancel(self: &Arc<Self>, account: &str, id: u64) -> bool {
+        self.cancel_of(account, id, None)
+    }
+
+    /// Cancels a message that waits, and that has this sender when one is named.
+    pub fn cancel_of(self: &Arc<Self>, account: &str, id: u64, source: Option<&[u8]>) -> bool {
         let mine = {
             let queue = self.queue.lock();
+            let is_his = |m: &Message| source.is_none_or(|source| m.source.addr[..] == *source);
             queue.is_waiting(id)
-                && queue.get(id).is_some_and(|m| *m.account == *account && m.nature == Nature::Message)
+                && queue
+                    .get(id)
+                    .is_some_and(|m| *m.account == *account && m.nature == Nature::Message && is_his(m))
         };
         mine && self.end_waiting(id, MessageState::Deleted)
+    }
+
+    /// Whether a message has this sender; one that has ended is not asked for it.
+    pub fn is_from(&self, id: u64, source: &[u8]) -> bool {
+        self.queue.lock().get(id).is_none_or(|m| m.source.addr[..] == *source)
     }
 
     /// Cancels all that wait between two addresses. Gives how many there were.

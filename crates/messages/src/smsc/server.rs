@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use parking_lot::Mutex;
 use switchroom_engine::smpp_session::{Mode, Settings as SessionSettings, Side};
 use switchroom_kernel::Kernel;
+use switchroom_kernel::open::block_on;
 use switchroom_kernel::ports::stream::{ServerTls, StreamListen};
+use switchroom_wire::gsm::Udh;
 use switchroom_wire::smpp::time::Time;
 use switchroom_wire::smpp::{
-    Address, Bind, Body, CommandId, Header, MessageId, MultiResponse, Pdu, QueryResponse, Rules,
+    Address, Bind, Body, CommandId, Header, MessageId, MultiResponse, Pdu, Query, QueryResponse, Rules,
     ShortMessage, Status, Target, Tlvs, push_failure, tag, targets,
 };
 
@@ -54,12 +56,11 @@ pub fn listen(kernel: &Arc<Kernel>, centre: &Arc<Centre>, counters: &Arc<Counter
     let streams = StreamListen { addr: listen.addr, tls, connections: listen.connections };
     let started = kernel.drivers.streams.listen(streams, accept);
     let addr = listen.addr;
-    kernel.drivers.spawn.spawn(Box::pin(async move {
-        match started.await {
-            Ok(addr) => tracing::info!("smsc: listening on {addr}{}", if secure { " (TLS)" } else { "" }),
-            Err(e) => tracing::error!("smsc: cannot listen on {addr}: {e}"),
-        }
-    }));
+    // Who is told that the server is ready may bind at once.
+    match block_on(started) {
+        Ok(addr) => tracing::info!("smsc: listening on {addr}{}", if secure { " (TLS)" } else { "" }),
+        Err(e) => tracing::error!("smsc: cannot listen on {addr}: {e}"),
+    }
 }
 
 /// One connection.
@@ -163,13 +164,14 @@ impl Handler for Visitor {
                 }
             }
             Body::Multi { message, targets, .. } => self.multi(&customer, link, header, message, targets),
-            Body::Query(q) => self.query(&customer, link, header, q.id),
+            Body::Query(q) => self.query(&customer, link, header, q),
             Body::Cancel(c) => {
                 let done = if c.id.is_empty() {
                     let (source, destination) = (Addr::of(&c.source), Addr::of(&c.destination));
                     self.centre.cancel_alike(&customer.name, &source, &destination, c.service_type) > 0
                 } else {
-                    number(c.id).is_some_and(|id| self.centre.cancel(&customer.name, id))
+                    let source = customer.account().strict.then_some(c.source.addr);
+                    number(c.id).is_some_and(|id| self.centre.cancel_of(&customer.name, id, source))
                 };
                 fail(if done { Status::OK } else { Status::CANCELFAIL });
             }
@@ -242,6 +244,16 @@ impl Visitor {
         let ttl = m.tlvs.number(tag::QOS_TIME_TO_LIVE).map(|s| now + i64::from(s));
         if !m.text.is_empty() && m.tlvs.get(tag::MESSAGE_PAYLOAD).is_some_and(|p| !p.is_empty()) {
             return Err(Status::INVMSGLEN);
+        }
+        if m.sm_default_msg_id != 0 && payload.is_empty() {
+            // No messages are kept ready here.
+            return Err(Status::INVDFTMSGID);
+        }
+        if m.has_udh() && Udh::read(payload).is_none() {
+            return Err(Status::INVESMCLASS);
+        }
+        if customer.account().strict {
+            reserved(m)?;
         }
         Ok(Submission {
             source: Addr::of(&m.source),
@@ -341,8 +353,14 @@ impl Visitor {
                     Ok(id) => a.id = Some(a.id.map_or(id, |old| old.min(id))),
                     Err(status) => {
                         let wire = Address { ton: address.ton, npi: address.npi, addr: &address.addr };
-                        push_failure(&mut a.failures, &wire, status);
-                        a.failed = a.failed.saturating_add(1);
+                        // One octet counts them; those that it cannot count are in the log.
+                        if a.failed < u8::MAX {
+                            push_failure(&mut a.failures, &wire, status);
+                            a.failed += 1;
+                        } else {
+                            let to = String::from_utf8_lossy(&address.addr);
+                            tracing::info!("smsc: submit_multi: {to} is refused as well: {status}");
+                        }
                     }
                 }
                 if a.left == 0 {
@@ -357,11 +375,16 @@ impl Visitor {
         }
     }
 
-    fn query(&self, customer: &Arc<Customer>, link: &LinkHandle, header: Header, id: &[u8]) {
-        let Some(number) = number(id) else {
+    fn query(&self, customer: &Arc<Customer>, link: &LinkHandle, header: Header, asked: &Query<'_>) {
+        let Some(number) = number(asked.id) else {
             link.respond(header, Status::INVMSGID, &Body::Empty);
             return;
         };
+        // To the letter, who asks names the sender as well (SMPP 5.0 §4.5.1.1).
+        if customer.account().strict && !self.centre.is_from(number, asked.source.addr) {
+            link.respond(header, Status::QUERYFAIL, &Body::Empty);
+            return;
+        }
         let (centre, customer, link) = (self.centre.clone(), customer.clone(), link.clone());
         let asked = async move {
             let Some((state, done, error)) = centre.query(&customer.name, number).await else {
@@ -379,6 +402,15 @@ impl Visitor {
             link.respond(header, Status::OK, &Body::QueryResponse(body));
         };
         self.centre.base.spawn.spawn(Box::pin(asked));
+    }
+}
+
+/// Values that the specification reserves (SMPP 5.0 §4.7.12, §4.7.21, §4.7.22).
+fn reserved(m: &ShortMessage<'_>) -> Result<(), Status> {
+    match m {
+        _ if m.registered_delivery & 0xe0 != 0 => Err(Status::INVREGDLVFLG),
+        _ if m.replace_if_present > 1 => Err(Status::INVREPFLAG),
+        _ => Ok(()),
     }
 }
 

@@ -228,6 +228,11 @@ impl TcpTable {
         events.pop_front()
     }
 
+    /// How much of the room for events is used.
+    pub fn events_percent(&self) -> u32 {
+        (self.events.borrow().len() * 100 / EVENTS) as u32
+    }
+
     pub fn stop_listening(&self) {
         for listener in self.listeners.borrow_mut().drain(..) {
             listener.abort();

@@ -13,18 +13,22 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use switchroom_kernel::ports::net::{Outgoing, SendError, SocketId};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::counters::{WorkerCounters, add};
 
-use sys::{BATCH, ReceiveBatch};
+use sys::{BATCH, ReceiveBatch, ReceiveQueue};
 
 pub(crate) use sys::SendBatch;
 
 /// One listening address of one worker.
 pub(crate) struct UdpPort {
     pub id: SocketId,
+    /// Watched for reading only: each send would wake a worker that waits for room to write as well.
     fd: AsyncFd<UdpSocket>,
+    /// The same socket watched for writing, while it is full.
+    full: RefCell<Option<AsyncFd<UdpSocket>>>,
     ipv6: bool,
     queue: RefCell<VecDeque<Outgoing>>,
     queue_limit: usize,
@@ -34,8 +38,8 @@ impl UdpPort {
     /// Must be called inside the worker's runtime.
     pub fn new(id: SocketId, socket: UdpSocket, queue_limit: usize) -> io::Result<UdpPort> {
         let ipv6 = socket.local_addr()?.is_ipv6();
-        let fd = sys::register(socket)?;
-        Ok(UdpPort { id, fd, ipv6, queue: RefCell::default(), queue_limit })
+        let fd = sys::register(socket, Interest::READABLE)?;
+        Ok(UdpPort { id, fd, full: RefCell::default(), ipv6, queue: RefCell::default(), queue_limit })
     }
 
     /// Receives at most one batch and gives each datagram to `take`. True when more may be there; false registers `cx`
@@ -86,9 +90,9 @@ impl UdpPort {
         }
     }
 
-    /// How full the kernel's receive queue is, in percent.
-    pub fn queue_percent(&self) -> u32 {
-        sys::queue_percent(self.fd.get_ref().as_fd()).unwrap_or(0)
+    /// The kernel's receive queue; `None` where it does not say.
+    pub fn receive_queue(&self) -> Option<ReceiveQueue> {
+        sys::receive_queue(self.fd.get_ref().as_fd())
     }
 
     /// Queues a message, or says why it cannot be sent.
@@ -123,10 +127,11 @@ impl UdpPort {
                     add(&counters.udp_bytes_sent, bytes as u64);
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => match self.fd.poll_write_ready(cx) {
-                    Poll::Ready(Ok(mut ready)) => ready.clear_ready(),
-                    Poll::Ready(Err(_)) | Poll::Pending => return,
-                },
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    if self.poll_room(cx).is_pending() {
+                        return;
+                    }
+                }
                 Err(e) => {
                     add(&counters.udp_send_errors, 1);
                     if let Some(out) = queue.pop_front() {
@@ -134,6 +139,34 @@ impl UdpPort {
                     }
                 }
             }
+        }
+        drop(self.full.take());
+    }
+
+    /// Whether the socket may have room again; otherwise `cx` is woken when it has.
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut full = self.full.borrow_mut();
+        let fd = match &mut *full {
+            Some(fd) => fd,
+            None => {
+                let again = self.fd.get_ref().try_clone();
+                match again.and_then(|socket| sys::register(socket, Interest::WRITABLE)) {
+                    Ok(fd) => full.insert(fd),
+                    // Out of descriptors: tried again in the next round.
+                    Err(_) => {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                }
+            }
+        };
+        match fd.poll_write_ready(cx) {
+            Poll::Ready(Ok(mut ready)) => {
+                ready.clear_ready();
+                Poll::Ready(())
+            }
+            // The runtime is going down, or there is no room.
+            Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
         }
     }
 

@@ -16,10 +16,10 @@ pub const BATCH: usize = 64;
 /// No datagram is larger, so none is cut.
 const DATAGRAM: usize = 65_536;
 
-/// Makes the runtime watch `socket` for reading and writing.
-pub fn register(socket: UdpSocket) -> io::Result<AsyncFd<UdpSocket>> {
+/// Makes the runtime watch `socket` for reading, or for writing.
+pub fn register(socket: UdpSocket, interest: Interest) -> io::Result<AsyncFd<UdpSocket>> {
     // SAFETY: a UdpSocket owns its descriptor, always names the same one, and the AsyncFd owns the UdpSocket.
-    let fd = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE | Interest::WRITABLE) };
+    let fd = unsafe { AsyncFd::register_with_interest(socket, interest) };
     Ok(fd?)
 }
 
@@ -79,11 +79,22 @@ impl ReceiveBatch {
     }
 }
 
-/// How full the receive queue of a socket is, in percent; `None` where the kernel does not say.
-pub fn queue_percent(socket: BorrowedFd<'_>) -> Option<u32> {
-    // From linux/sock_diag.h: what is allocated for received datagrams, and the limit.
+/// The receive queue of a socket.
+pub struct ReceiveQueue {
+    /// Bytes in it, with what the kernel needs itself.
+    pub bytes: u32,
+    /// Bytes that it takes.
+    pub limit: u32,
+    /// Datagrams that found no room so far.
+    pub dropped: u32,
+}
+
+/// The receive queue of a socket; `None` where the kernel does not say.
+pub fn receive_queue(socket: BorrowedFd<'_>) -> Option<ReceiveQueue> {
+    // From linux/sock_diag.h.
     const RMEM_ALLOC: usize = 0;
     const RCVBUF: usize = 1;
+    const DROPS: usize = 8;
     let mut info = [0u32; 9];
     let mut len = mem::size_of_val(&info) as libc::socklen_t;
     // SAFETY: the kernel writes at most `len` bytes, which is the size of `info`.
@@ -96,8 +107,7 @@ pub fn queue_percent(socket: BorrowedFd<'_>) -> Option<u32> {
             &raw mut len,
         )
     };
-    let limit = u64::from(info[RCVBUF]);
-    (result == 0 && limit > 0).then(|| (u64::from(info[RMEM_ALLOC]) * 100 / limit) as u32)
+    (result == 0).then(|| ReceiveQueue { bytes: info[RMEM_ALLOC], limit: info[RCVBUF], dropped: info[DROPS] })
 }
 
 fn socket_addr(name: &libc::sockaddr_storage) -> Option<SocketAddr> {

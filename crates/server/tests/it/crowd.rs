@@ -3,7 +3,7 @@
 //! measurement with 2,000 registrations a second `SWITCHROOM_CROWD=10000 cargo nextest run -p switchroom-server crowd --no-capture`, where the program of
 //! `SWITCHROOM_PROGRAM` takes the place of the one under test.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -58,6 +58,8 @@ struct Seen {
     rang: Mutex<HashMap<String, Vec<(String, Instant)>>>,
     trying: AtomicUsize,
     answered: AtomicUsize,
+    /// Those that were answered.
+    calls: Mutex<HashSet<String>>,
     registered: AtomicUsize,
     stop: AtomicBool,
 }
@@ -105,8 +107,10 @@ fn listen(socket: &UdpSocket, seen: &Seen, is_phone: bool) {
         } else if text.starts_with("SIP/2.0 100") {
             seen.trying.fetch_add(1, Relaxed);
         } else if text.starts_with("SIP/2.0 200") && !is_phone {
-            seen.answered.fetch_add(1, Relaxed);
             let get = |name: &str| header(&text, name).unwrap_or_default();
+            // A phone repeats its answer until the ACK has come.
+            let is_new = seen.calls.lock().expect("a lock").insert(get("Call-ID").to_owned());
+            seen.answered.fetch_add(is_new.into(), Relaxed);
             let mut routes: Vec<&str> = headers(&text, "Record-Route").collect();
             routes.reverse();
             let routes: String = routes.iter().map(|r| format!("Route: {r}\r\n")).collect();

@@ -119,6 +119,25 @@ fn a_phone_that_asked_is_told_after_a_restart_and_again_when_it_was_not_there() 
     assert!(gone);
 }
 
+#[test]
+fn a_receipt_that_is_faster_than_the_answer_finds_its_text() {
+    let mut s = stage("");
+    let body = "NS: imdn <urn:ietf:params:imdn>\r\nimdn.Message-ID: d3\r\n\
+                imdn.Disposition-Notification: positive-delivery\r\n\r\nContent-type: text/plain\r\n\r\nhello";
+    let request = message(&s.phone, "4917", body, "message/cpim");
+    s.phone.send(&request);
+    let header = s.up.header();
+    receipt(&mut s.up, "13", "DELIVRD");
+    assert!(s.up.next_within(Duration::from_millis(300)).is_none(), "it waits for the name");
+    s.up.answer(header, Status::OK, "0D");
+    s.phone.expect("SIP/2.0 202");
+    let told = s.phone.expect("MESSAGE sip:49151@127.0.0.1");
+    assert!(told.contains("<message-id>d3</message-id>") && told.contains("<delivered/>"), "{told}");
+    let reply = response(&told, "200 OK", "x", "");
+    s.phone.send(&reply);
+    assert_eq!(s.up.header().status, Status::OK);
+}
+
 /// An application that says what it wants; what the phone gets of it.
 fn asks(s: &mut Stage, app: &mut Smpp, registered_delivery: u8, said: &[u8]) -> String {
     let m = ShortMessage { registered_delivery, text: said, ..ShortMessage::default() };

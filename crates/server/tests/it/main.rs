@@ -14,6 +14,7 @@ mod demo;
 mod dialogs;
 mod documented;
 mod events;
+mod faults;
 mod fork;
 mod gateway;
 mod helper;

@@ -187,3 +187,28 @@ fn reload_routes_reads_routes_and_no_parameters() {
     assert!(house.mi(&["reload_routes"]).0);
     assert_eq!(says(), "SIP/2.0 200 second 20", "the parameter is that of the start");
 }
+
+#[test]
+fn locations_of_several_pages_are_loaded_at_start_and_written_back_whole() {
+    let mut house = located("write-back");
+    let count = "SELECT count(*), count(DISTINCT contact) FROM location";
+    house.server.stop(READY);
+    house.sql(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500) \
+         INSERT INTO location (contact_id, username, domain, contact, expires, q, callid, cseq, last_modified, flags, user_agent) \
+         SELECT i * 7, 'u' || i, '127.0.0.1', 'sip:u' || i || '@192.0.2.1', 4000000000, 1.0, 'c' || i, 1, \
+         '2026-01-01 00:00:00', 0, 'x' FROM n",
+    );
+    house.server.start_again(READY);
+    let loaded = house.mi_json(&["get_statistics", "location-contacts"]);
+    assert_eq!(loaded["usrloc:location-contacts"], 2500, "{loaded}");
+    // Memory is told to write all of it again.
+    house.sql("DELETE FROM location");
+    assert!(house.mi(&["usrloc:sync", "table_name=location"]).0);
+    assert_eq!(house.sql(count), "2500|2500");
+    // What goes from memory goes from the database, and nothing else.
+    assert!(house.mi(&["usrloc:rm", "table_name=location", "aor=u17@127.0.0.1"]).0);
+    assert!(house.mi(&["usrloc:flush"]).0);
+    assert_eq!(house.sql(count), "2499|2499");
+    assert_eq!(house.sql("SELECT count(*) FROM location WHERE username = 'u17'"), "0");
+}

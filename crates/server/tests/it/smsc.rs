@@ -9,6 +9,9 @@ use switchroom_wire::smpp::{
     Address, Bind, Body, CommandId, Header, MessageId, Pdu, Rules, ShortMessage, Status, Tlvs,
 };
 
+/// A machine under load has so long for an answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// One end of a connection.
 pub struct Smpp {
     stream: TcpStream,
@@ -44,7 +47,7 @@ impl Smpp {
     }
 
     fn on(stream: TcpStream) -> Smpp {
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         Smpp { stream, data: Vec::new(), sequence: 100 }
     }
@@ -80,13 +83,16 @@ impl Smpp {
         }
         self.stream.set_read_timeout(Some(time)).unwrap();
         let mut buffer = [0; 16384];
+        let mut whole = None;
         while let Ok(n @ 1..) = self.stream.read(&mut buffer) {
             self.data.extend_from_slice(&buffer[..n]);
             if let Frame::Whole(n) = frame::next(&self.data, frame::MAX_PDU) {
-                return Some(self.data.drain(..n).collect());
+                whole = Some(self.data.drain(..n).collect());
+                break;
             }
         }
-        None
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        whole
     }
 
     /// Writes bytes; false when the peer has gone.

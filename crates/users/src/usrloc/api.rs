@@ -3,11 +3,12 @@
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 
 use smallvec::SmallVec;
 use switchroom_kernel::Kernel;
 use switchroom_kernel::ports::net::BoxFuture;
-use switchroom_kernel::ports::store::{Query, SqlValue, StoreError};
+use switchroom_kernel::ports::store::{Query, SqlValue, Store, StoreError};
 
 use super::contact::{Contact, Sync};
 use super::events::Change;
@@ -102,7 +103,7 @@ pub(super) fn changing<T>(
     let location = kernel.state::<Location>();
     let heard = location.events.heard(kernel);
     let mut told: Vec<(Change, Contact)> = Vec::new();
-    let before: SmallVec<[u64; 4]> = contacts.iter().map(|c| c.id).collect();
+    let before: SmallVec<[(u64, Sync); 4]> = contacts.iter().map(|c| (c.id, c.sync)).collect();
     let old = if heard { contacts.clone() } else { Contacts::new() };
     let value = work(contacts);
     if contacts.len() > 1 {
@@ -110,10 +111,10 @@ pub(super) fn changing<T>(
     }
     let at_once = matches!(location.write, WriteMode::Through | WriteMode::Only);
     let mut queries = Vec::new();
-    for id in before.iter().filter(|id| !contacts.iter().any(|c| c.id == **id)) {
+    for (id, sync) in before.iter().filter(|(id, _)| !contacts.iter().any(|c| c.id == *id)) {
         match location.write {
             WriteMode::Through | WriteMode::Only => queries.push(delete(location, table, *id)),
-            WriteMode::Back => location.deleted.lock().push((table.name.clone(), *id)),
+            WriteMode::Back => forget(location, table, *id, *sync),
             WriteMode::None => {}
         }
         told.extend(old.iter().filter(|o| o.id == *id).map(|gone| (Change::Delete, gone.clone())));
@@ -123,7 +124,7 @@ pub(super) fn changing<T>(
             continue;
         }
         if heard {
-            let what = if before.contains(&c.id) { Change::Update } else { Change::Insert };
+            let what = if before.iter().any(|(id, _)| *id == c.id) { Change::Update } else { Change::Insert };
             told.push((what, c.clone()));
         }
         if at_once {
@@ -172,26 +173,38 @@ fn delete(location: &Location, table: &Table, id: u64) -> Query {
     Query::new(location.columns.delete(&table.name), vec![SqlValue::Int(id as i64)])
 }
 
-/// Fill a table from the database.
+/// Fill a table from the database, a page after the other, so that a large table is never in memory twice. Gives the number of
+/// contacts.
 pub async fn load(kernel: &Arc<Kernel>, name: &str) -> Result<usize, StoreError> {
     let location = kernel.state::<Location>();
     let Some(db) = &location.store else { return Ok(0) };
-    let rows = db.fetch(Query::new(location.columns.select(name), Vec::new())).await?;
-    let (rows, bad) = store::read_rows(kernel, location.use_domain, rows);
+    let table = table(location, name);
+    let (mut count, mut bad, mut after) = (0, 0, None);
+    loop {
+        let rows = db.fetch(location.columns.loading(name, after.take(), PAGE)).await?;
+        let full = rows.rows.len() == PAGE;
+        after = rows.rows.last().and_then(|row| row.first()).cloned().filter(|_| full);
+        let (rows, left_out) = store::read_rows(kernel, location.use_domain, rows);
+        bad += left_out;
+        count += rows.len();
+        for (aor, mut contact) in rows {
+            if contact.id == 0 {
+                contact.id = new_id(location);
+            }
+            table.change(&aor, |r| {
+                r.contacts.push(contact);
+                if r.contacts.len() > 1 {
+                    r.contacts.sort_by_key(|c| c.modified);
+                    order(&mut r.contacts, location.newest_first);
+                }
+            });
+        }
+        if after.is_none() {
+            break;
+        }
+    }
     if bad > 0 {
         tracing::warn!("location table \"{name}\": {bad} rows make no sense and were left out");
-    }
-    let table = table(location, name);
-    let count = rows.len();
-    for (aor, mut contact) in rows {
-        if contact.id == 0 {
-            contact.id = new_id(location);
-        }
-        table.change(&aor, |r| {
-            r.contacts.push(contact);
-            r.contacts.sort_by_key(|c| c.modified);
-            order(&mut r.contacts, location.newest_first);
-        });
     }
     super::sleepers::index(location, &table);
     Ok(count)
@@ -212,79 +225,159 @@ pub fn ask_refresh(
     events.refresh(kernel, worker, &table.name, aor, contact, reason, call_id);
 }
 
-/// Remove expired contacts.
-pub fn sweep(kernel: &Arc<Kernel>) {
+/// Remove expired contacts, a part of a table after the other, so that nobody waits long for one.
+pub async fn sweep(kernel: &Arc<Kernel>) {
     let location = kernel.state::<Location>();
     let now = kernel.unix();
     for table in tables(location) {
-        let mut gone: Vec<(Vec<u8>, Contact, bool)> = Vec::new();
-        table.retain(|aor, record| {
-            if record.contacts.iter().all(|c| c.is_live(now)) {
-                return true;
-            }
-            let mut dead: Vec<Contact> = Vec::new();
-            record.contacts.retain(|c| {
-                let live = c.is_live(now);
-                if !live {
-                    dead.push(c.clone());
-                }
-                live
-            });
-            let last = record.contacts.is_empty();
-            let count = dead.len();
-            let with_end = dead.into_iter().enumerate();
-            gone.extend(with_end.map(|(i, c)| (aor.to_vec(), c, last && i + 1 == count)));
-            !(last && record.keys.is_empty())
-        });
-        table.expired.fetch_add(gone.len() as u64, Ordering::Relaxed);
-        for (aor, contact, last) in gone {
-            if location.write != WriteMode::None {
-                location.deleted.lock().push((table.name.clone(), contact.id));
-            }
-            location.events.contact(kernel, None, Change::Delete, &table.name, &aor, &contact);
-            if last {
-                location.events.aor(kernel, None, false, &table.name, &aor);
-            }
+        for part in 0..table.parts() {
+            sweep_part(kernel, location, &table, part, now);
+            give_way().await;
         }
     }
 }
 
-/// Write what memory has and the database has not.
+fn sweep_part(kernel: &Kernel, location: &Location, table: &Table, part: usize, now: u64) {
+    let mut gone: Vec<(Vec<u8>, Contact, bool)> = Vec::new();
+    table.retain_in(part, |aor, record| {
+        if record.contacts.iter().all(|c| c.is_live(now)) {
+            return true;
+        }
+        let mut dead: Vec<Contact> = Vec::new();
+        record.contacts.retain(|c| {
+            let live = c.is_live(now);
+            if !live {
+                dead.push(c.clone());
+            }
+            live
+        });
+        let last = record.contacts.is_empty();
+        let count = dead.len();
+        let with_end = dead.into_iter().enumerate();
+        gone.extend(with_end.map(|(i, c)| (aor.to_vec(), c, last && i + 1 == count)));
+        !(last && record.keys.is_empty())
+    });
+    table.expired.fetch_add(gone.len() as u64, Ordering::Relaxed);
+    for (aor, contact, last) in gone {
+        if location.write != WriteMode::None {
+            forget(location, table, contact.id, contact.sync);
+        }
+        location.events.contact(kernel, None, Change::Delete, &table.name, &aor, &contact);
+        if last {
+            location.events.aor(kernel, None, false, &table.name, &aor);
+        }
+    }
+}
+
+/// Have the row of a contact that is gone deleted in the next round. There are never more of these than rows.
+fn forget(location: &Location, table: &Table, id: u64, sync: Sync) {
+    if sync != Sync::New {
+        location.deleted.lock().push((table.name.clone(), id));
+    }
+}
+
+/// Write what memory has and the database has not, a page after the other.
 pub async fn flush(kernel: &Arc<Kernel>) {
     let location = kernel.state::<Location>();
     let Some(db) = &location.store else { return };
     if matches!(location.write, WriteMode::None | WriteMode::Only) {
         return;
     }
-    let deleted = std::mem::take(&mut *location.deleted.lock());
-    let mut queries: Vec<Query> = Vec::new();
-    for (name, id) in &deleted {
-        let sql = location.columns.delete(name);
-        queries.push(Query::new(sql, vec![SqlValue::Int(*id as i64)]));
+    if let Err(e) = flush_to(kernel, location, &**db).await {
+        tracing::error!("locations could not be written: {e}; they are tried again");
     }
-    let mut marked: Vec<(Arc<Table>, Vec<u8>, u64, u64)> = Vec::new();
-    for table in tables(location) {
-        table.retain(|aor, record| {
-            for c in record.contacts.iter_mut().filter(|c| c.sync != Sync::Clean) {
-                queries.push(upsert(kernel, location, &table, aor, c));
-                marked.push((table.clone(), aor.to_vec(), c.id, c.modified));
-                c.sync = Sync::Clean;
-            }
-            true
+}
+
+async fn flush_to(kernel: &Arc<Kernel>, location: &Location, db: &dyn Store) -> Result<(), StoreError> {
+    let mut deleted = std::mem::take(&mut *location.deleted.lock());
+    while !deleted.is_empty() {
+        let page = deleted.split_off(deleted.len().saturating_sub(PAGE));
+        let queries = page.iter().map(|(name, id)| {
+            let sql = location.columns.delete(name);
+            Query::new(sql, vec![SqlValue::Int(*id as i64)])
         });
-    }
-    for chunk in queries.chunks(1000) {
-        if let Err(e) = db.batch(chunk.to_vec()).await {
-            tracing::error!("locations could not be written: {e}; they are tried again");
-            location.deleted.lock().extend(deleted);
-            for (table, aor, id, _) in &marked {
-                table.change(aor, |r| {
-                    for c in r.contacts.iter_mut().filter(|c| c.id == *id) {
-                        c.sync = Sync::Dirty;
-                    }
-                });
-            }
-            return;
+        if let Err(e) = db.batch(queries.collect()).await {
+            location.deleted.lock().extend(deleted.into_iter().chain(page));
+            return Err(e);
         }
     }
+    for table in tables(location) {
+        let sql = location.columns.upsert(&table.name);
+        let mut page = Page::default();
+        for part in 0..table.parts() {
+            while page.take(kernel, location, &table, part, &sql) {
+                if page.queries.len() >= PAGE {
+                    page.write(&table, db).await?;
+                }
+                give_way().await;
+            }
+        }
+        page.write(&table, db).await?;
+    }
+    Ok(())
+}
+
+/// Rows that are written at once.
+const PAGE: usize = 1000;
+/// Rows that are made while a part of the table is locked.
+const SLICE: usize = 100;
+
+/// Changed contacts on their way to the database.
+#[derive(Default)]
+struct Page {
+    queries: Vec<Query>,
+    marked: Vec<(Box<[u8]>, u64)>,
+}
+
+impl Page {
+    /// Takes some changed contacts of a part; false when it has no more.
+    fn take(
+        &mut self,
+        kernel: &Kernel,
+        location: &Location,
+        table: &Table,
+        part: usize,
+        sql: &Arc<str>,
+    ) -> bool {
+        let from = self.queries.len();
+        table.visit_while(part, |aor, record| {
+            for c in record.contacts.iter_mut().filter(|c| c.sync != Sync::Clean) {
+                let row = store::row(kernel, aor, location.use_domain, c);
+                self.queries.push(Query::new(sql.clone(), row));
+                self.marked.push((aor.into(), c.id));
+                c.sync = Sync::Clean;
+            }
+            self.queries.len() - from < SLICE
+        });
+        self.queries.len() > from
+    }
+
+    /// Writes them; what could not be written counts as changed again.
+    async fn write(&mut self, table: &Table, db: &dyn Store) -> Result<(), StoreError> {
+        if self.queries.is_empty() {
+            return Ok(());
+        }
+        let written = db.batch(std::mem::take(&mut self.queries)).await;
+        for (aor, id) in self.marked.drain(..).filter(|_| written.is_err()) {
+            table.mend(&aor, |r| {
+                for c in r.contacts.iter_mut().filter(|c| c.id == id) {
+                    c.sync = Sync::Dirty;
+                }
+            });
+        }
+        written
+    }
+}
+
+/// Let others have the thread for a moment.
+async fn give_way() {
+    let mut waited = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut waited, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }

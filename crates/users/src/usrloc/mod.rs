@@ -277,7 +277,7 @@ fn live(kernel: &Arc<Kernel>) {
             location.seen.forget(kernel.unix());
             return;
         }
-        api::sweep(&kernel);
+        api::sweep(&kernel).await;
         api::flush(&kernel).await;
     });
 }

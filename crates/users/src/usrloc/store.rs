@@ -63,6 +63,14 @@ impl Columns {
         format!("SELECT {} FROM {table}", self.names.join(", ")).into()
     }
 
+    /// The next `limit` rows behind the one with key `after`, in the order of keys.
+    pub fn loading(&self, table: &str, after: Option<SqlValue>, limit: usize) -> Query {
+        let id = &self.names[0];
+        let behind = if after.is_some() { format!(" WHERE {id} > ?") } else { String::new() };
+        let sql = format!("{}{behind} ORDER BY {id} LIMIT ?", self.select(table));
+        Query::new(sql, after.into_iter().chain([SqlValue::Int(limit as i64)]).collect())
+    }
+
     /// Rows of one address of record that still count at `now`.
     pub fn of_aor(&self, table: &str, aor: &[u8], use_domain: bool, now: u64) -> Query {
         let (user, domain) = (&self.names[1], &self.names[2]);

@@ -37,9 +37,9 @@ pub struct Table {
 type Part = std::collections::HashMap<Box<[u8]>, Record, RandomState>;
 
 impl Table {
-    /// A table of `2^bits` parts.
+    /// A table of `2^bits` parts, but not fewer than 512: who walks through it locks one part at a time.
     pub fn new(name: &str, bits: u32) -> Table {
-        let parts = 1usize << bits.clamp(4, 16);
+        let parts = 1usize << bits.clamp(9, 16);
         Table {
             name: name.to_owned(),
             expired: AtomicU64::new(0),
@@ -74,8 +74,25 @@ impl Table {
 
     /// Visit every record, part by part; `keep` false removes it.
     pub fn retain(&self, mut keep: impl FnMut(&[u8], &mut Record) -> bool) {
-        for part in &self.parts {
+        for part in 0..self.parts.len() {
+            self.retain_in(part, &mut keep);
+        }
+    }
+
+    /// The same in one part.
+    pub fn retain_in(&self, part: usize, mut keep: impl FnMut(&[u8], &mut Record) -> bool) {
+        if let Some(part) = self.parts.get(part) {
             part.lock().retain(|aor, record| keep(aor, record));
+        }
+    }
+
+    /// Visit the records of one part until `look` gives false.
+    pub fn visit_while(&self, part: usize, mut look: impl FnMut(&[u8], &mut Record) -> bool) {
+        let Some(part) = self.parts.get(part) else { return };
+        for (aor, record) in part.lock().iter_mut() {
+            if !look(aor, record) {
+                return;
+            }
         }
     }
 

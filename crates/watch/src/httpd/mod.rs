@@ -13,7 +13,7 @@ use parking_lot::RwLock;
 use serde_json::{Value as Json, json};
 use switchroom_kernel::Kernel;
 use switchroom_kernel::module::{Command, Module, Param};
-use switchroom_kernel::open::Opening;
+use switchroom_kernel::open::{Opening, block_on};
 use switchroom_kernel::ports::http::{HttpConfig, HttpRequest, HttpResponse};
 use switchroom_kernel::ports::net::BoxFuture;
 
@@ -95,12 +95,11 @@ fn live(kernel: &Arc<Kernel>) {
     let config = kernel.state::<Httpd>().config.clone();
     let shared = kernel.clone();
     let started = kernel.drivers.http.serve(config, Arc::new(move |request| dispatch(&shared, request)));
-    kernel.drivers.spawn.spawn(Box::pin(async move {
-        match started.await {
-            Ok(addr) => tracing::info!("httpd: listening on http://{addr}/"),
-            Err(e) => tracing::error!("httpd: {e}"),
-        }
-    }));
+    // Who is told that the server is ready may ask at once.
+    match block_on(started) {
+        Ok(addr) => tracing::info!("httpd: listening on http://{addr}/"),
+        Err(e) => tracing::error!("httpd: {e}"),
+    }
 }
 
 fn dispatch(kernel: &Arc<Kernel>, request: HttpRequest) -> BoxFuture<HttpResponse> {
@@ -131,7 +130,6 @@ fn list(kernel: &Kernel) -> Json {
 mod tests {
     use super::*;
     use crate::testing::{ask, house};
-    use switchroom_kernel::open::block_on;
 
     static USER: Module = Module {
         name: "user",

@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 use switchroom_kernel::Kernel;
 use switchroom_kernel::commands;
 use switchroom_kernel::module::{Module, Param, ParamKind};
-use switchroom_kernel::open::Opening;
+use switchroom_kernel::open::{Opening, block_on};
 use switchroom_kernel::ports::datagram::{Answerer, DatagramAddress, DatagramListen, MAX_DATAGRAM};
 use switchroom_kernel::ports::net::BoxFuture;
 
@@ -90,12 +90,11 @@ fn live(kernel: &Arc<Kernel>) {
     let shared = kernel.clone();
     let answerer: Answerer = Arc::new(move |request| answer(shared.clone(), request));
     let started = kernel.drivers.datagrams.serve(listen, answerer);
-    kernel.drivers.spawn.spawn(Box::pin(async move {
-        match started.await {
-            Ok(at) => tracing::info!("mi_datagram: listening on {at}"),
-            Err(e) => tracing::error!("mi_datagram: {e}"),
-        }
-    }));
+    // Who is told that the server is ready may ask at once.
+    match block_on(started) {
+        Ok(at) => tracing::info!("mi_datagram: listening on {at}"),
+        Err(e) => tracing::error!("mi_datagram: {e}"),
+    }
 }
 
 fn close(kernel: Arc<Kernel>) -> BoxFuture<()> {

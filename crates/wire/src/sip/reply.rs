@@ -7,6 +7,7 @@ use super::header::HeaderId;
 use super::message::Message;
 use super::method::Method;
 use super::scan;
+use super::via::Via;
 use std::net::IpAddr;
 
 /// What a reply is to say.
@@ -70,23 +71,7 @@ fn push_vias(request: &Message, reply: &Reply<'_>, out: &mut Vec<u8>) {
             (Some((ip, port)), Ok(top)) => {
                 let mut values = scan::commas(h.value);
                 values.next();
-                out.extend_from_slice(b"Via: SIP/2.0/");
-                out.extend_from_slice(top.transport);
-                out.push(b' ');
-                out.extend_from_slice(top.host);
-                if let Some(port) = top.port {
-                    out.push(b':');
-                    push_number(u32::from(port), out);
-                }
-                for p in top.params().filter(|p| !p.is("received") && !p.is("rport")) {
-                    out.push(b';');
-                    out.extend_from_slice(p.name);
-                    if let Some(value) = p.value {
-                        out.push(b'=');
-                        out.extend_from_slice(value);
-                    }
-                }
-                write_received(&top, ip, port, reply.force_rport, out);
+                push_top_via(&top, ip, port, reply.force_rport, out);
                 for value in values {
                     out.extend_from_slice(b", ");
                     out.extend_from_slice(value);
@@ -96,6 +81,28 @@ fn push_vias(request: &Message, reply: &Reply<'_>, out: &mut Vec<u8>) {
             _ => push_line(h.line, out),
         }
     }
+}
+
+/// Appends a Via header with this value, and with the source of its request as RFC 3261 §18.2.1 and RFC 3581 ask. The line end is
+/// left to the caller.
+pub fn push_top_via(top: &Via<'_>, ip: IpAddr, port: u16, force_rport: bool, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"Via: SIP/2.0/");
+    out.extend_from_slice(top.transport);
+    out.push(b' ');
+    out.extend_from_slice(top.host);
+    if let Some(port) = top.port {
+        out.push(b':');
+        push_number(u32::from(port), out);
+    }
+    for p in top.params().filter(|p| !p.is("received") && !p.is("rport")) {
+        out.push(b';');
+        out.extend_from_slice(p.name);
+        if let Some(value) = p.value {
+            out.push(b'=');
+            out.extend_from_slice(value);
+        }
+    }
+    write_received(top, ip, port, force_rport, out);
 }
 
 fn push_to(request: &Message, reply: &Reply<'_>, out: &mut Vec<u8>) {

@@ -616,12 +616,12 @@ impl<'a> Reader<'a> {
             c if c.is_bind() => {
                 // An error may have no body.
                 let system_id = if self.is_empty() { &[][..] } else { self.text(16, Status::INVSYSID)? };
-                Body::BindResponse { system_id, tlvs: self.tlvs()? }
+                Body::BindResponse { system_id, tlvs: self.answered_tlvs()? }
             }
             CommandId::SUBMIT_SM | CommandId::DELIVER_SM | CommandId::DATA_SM | CommandId::BROADCAST_SM => {
                 let present = !self.is_empty();
                 let id = if present { self.text(65, Status::INVMSGID)? } else { &[] };
-                Body::MessageId(MessageId { id, present, tlvs: self.tlvs()? })
+                Body::MessageId(MessageId { id, present, tlvs: self.answered_tlvs()? })
             }
             CommandId::SUBMIT_MULTI => {
                 if self.is_empty() {
@@ -638,7 +638,7 @@ impl<'a> Reader<'a> {
                 let left = self.rest();
                 *self = Reader::new(left, self.rules());
                 let failures = &begin[..begin.len() - left.len()];
-                Body::MultiResponse(MultiResponse { id, count, failures, tlvs: self.tlvs()? })
+                Body::MultiResponse(MultiResponse { id, count, failures, tlvs: self.answered_tlvs()? })
             }
             CommandId::QUERY_SM => {
                 if self.is_empty() {
@@ -654,7 +654,7 @@ impl<'a> Reader<'a> {
             CommandId::QUERY_BROADCAST_SM => {
                 let present = !self.is_empty();
                 let id = if present { self.text(65, Status::INVMSGID)? } else { &[] };
-                Body::MessageId(MessageId { id, present, tlvs: self.tlvs()? })
+                Body::MessageId(MessageId { id, present, tlvs: self.answered_tlvs()? })
             }
             _ => Body::Unknown(self.rest()),
         })
@@ -713,6 +713,12 @@ impl<'a> Reader<'a> {
     fn tlvs(&mut self) -> Result<Tlvs<'a>, Status> {
         let strict = self.rules().strict;
         Tlvs::read(self.rest(), strict)
+    }
+
+    /// Those of a response. What it says before them counts more than stray octets behind it.
+    fn answered_tlvs(&mut self) -> Result<Tlvs<'a>, Status> {
+        let strict = self.rules().strict;
+        self.tlvs().or_else(|fault| if strict { Err(fault) } else { Ok(Tlvs::default()) })
     }
 }
 
