@@ -52,7 +52,8 @@ pub struct Core {
     pub check_via: bool,
     /// Replies without a transaction are dropped: `disable_stateless_fwd` was asked for and nothing forwards without one.
     pub drops_strays: bool,
-    /// The script forwards without state, under names that need not be sockets of ours.
+    /// The script forwards without state, under names that need not be sockets of ours, or asks for it
+    /// (`disable_stateless_fwd=no`).
     pub forwards: bool,
     /// The system's routes decide which socket sends (`mhomed`).
     pub multihomed: bool,
@@ -119,12 +120,12 @@ impl Core {
             Some(flag) => o.kernel.registry.names.flag(kind, flag).map(|bit| 1 << bit),
             None => Ok(0),
         };
-        let forwards = o.kernel.registry.is_called("forward");
+        let told = settings.given("disable_stateless_fwd");
+        let forbidden = told && settings.on("disable_stateless_fwd");
+        let forwards = o.kernel.registry.is_called("forward") || (told && !forbidden);
         Ok(Core {
             check_via: settings.on("check_via"),
-            drops_strays: settings.given("disable_stateless_fwd")
-                && settings.on("disable_stateless_fwd")
-                && !forwards,
+            drops_strays: forbidden && !forwards,
             forwards,
             multihomed: settings.on("mhomed"),
             no_dns_failover: settings.on("disable_dns_failover"),

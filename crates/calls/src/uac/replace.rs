@@ -84,7 +84,7 @@ fn replace(c: &mut Call<'_>, side: Side) -> Flow {
     let uac = shard.kernel.state::<Uac>();
     let msg = ctx.msg.clone();
     let Some(old) = side.of(&msg) else { return FALSE };
-    let display = display.unwrap_or_else(|| msg.slice(old.display));
+    let display = display.map_or_else(|| msg.slice(old.display), |given| quoted(&given));
     write(ctx, &old, &display, uri.as_deref().unwrap_or(old.uri));
     if uac.mode == Mode::None {
         return TRUE;
@@ -126,23 +126,29 @@ fn write(ctx: &mut Ctx, old: &NameAddr<'_>, display: &[u8], uri: &[u8]) {
     ctx.edits.replace_part(&msg, old.raw, value(display, uri, old.params().raw()));
 }
 
-/// `display <uri>;params`; a display name that is no list of words gets quotes.
+/// A display name of the script in quotes, unless it has them.
+fn quoted(display: &[u8]) -> Bytes {
+    let breaks = |b: &u8| matches!(b, b'\r' | b'\n');
+    let has_quotes = display.len() >= 2 && display.starts_with(b"\"") && display.ends_with(b"\"");
+    if display.is_empty() || has_quotes && !display.iter().any(breaks) {
+        return Bytes::copy_from_slice(display);
+    }
+    let mut out = Vec::with_capacity(display.len() + 2);
+    out.push(b'"');
+    for b in display.iter().filter(|b| !breaks(b)) {
+        if matches!(b, b'"' | b'\\') {
+            out.push(b'\\');
+        }
+        out.push(*b);
+    }
+    out.push(b'"');
+    out.into()
+}
+
+/// `display <uri>;params`
 fn value(display: &[u8], uri: &[u8], params: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(display.len() + uri.len() + params.len() + 6);
-    let quoted = display.starts_with(b"\"");
-    let plain = display.iter().all(|b| b.is_ascii_alphanumeric() || b"-.!%*_+`'~ ".contains(b));
-    if quoted || plain {
-        out.extend_from_slice(display);
-    } else {
-        out.push(b'"');
-        for b in display.iter().filter(|b| !matches!(b, b'\r' | b'\n')) {
-            if matches!(b, b'"' | b'\\') {
-                out.push(b'\\');
-            }
-            out.push(*b);
-        }
-        out.push(b'"');
-    }
+    out.extend_from_slice(display);
     if !out.is_empty() {
         out.push(b' ');
     }
@@ -170,11 +176,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_display_name_gets_quotes_where_it_needs_them() {
+    fn a_display_name_gets_quotes_unless_it_has_them() {
+        assert_eq!(&quoted(b"")[..], b"");
+        assert_eq!(&quoted(b"Bob Best")[..], b"\"Bob Best\"");
+        assert_eq!(&quoted(b"\"x\"")[..], b"\"x\"");
+        assert_eq!(&quoted(b"a, \"b")[..], b"\"a, \\\"b\"");
+        assert_eq!(&quoted(b"\"a\r\nX: b\"")[..], b"\"\\\"aX: b\\\"\"");
         assert_eq!(&value(b"", b"sip:a", b";tag=1")[..], b"<sip:a>;tag=1");
-        assert_eq!(&value(b"Bob Best", b"sip:a", b"")[..], b"Bob Best <sip:a>");
         assert_eq!(&value(b"\"x\"", b"sip:a", b"")[..], b"\"x\" <sip:a>");
-        assert_eq!(&value(b"a, \"b", b"sip:a", b"")[..], b"\"a, \\\"b\" <sip:a>");
     }
 
     #[test]

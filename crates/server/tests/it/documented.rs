@@ -118,6 +118,28 @@ route {
 }
 
 #[test]
+fn a_reply_without_a_transaction_goes_on_when_it_names_us_unless_that_is_switched_off() {
+    for (params, via, passes) in [
+        ("", "ours", true),
+        ("disable_stateless_fwd=yes", "ours", false),
+        ("", "192.0.2.9:5060", false),
+        ("disable_stateless_fwd=no", "192.0.2.9:5060", true),
+    ] {
+        let (house, alice, mut bob) = to_phone(RELAY, params);
+        let top = via.replace("ours", &house.addr.to_string());
+        bob.send(format!(
+            "SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP {top};branch=z9hG4bKnone\r\nVia: SIP/2.0/UDP {};branch=z9hG4bKx\r\n\
+             From: <sip:a@h>;tag=1\r\nTo: <sip:b@h>;tag=2\r\nCall-ID: stray\r\nCSeq: 1 OPTIONS\r\n\
+             Content-Length: 0\r\n\r\n",
+            alice.peer.addr()
+        ));
+        let mut alice = alice;
+        let got = alice.peer.wait_for(Duration::from_millis(700), |m| m.starts_with("SIP/2.0 200"));
+        assert_eq!(got.is_some(), passes, "{params} {via}");
+    }
+}
+
+#[test]
 fn an_advertised_port_needs_no_address() {
     let (_house, mut alice, mut bob) = to_phone(RELAY, "advertised_port=5099");
     alice.invite("bob", "");

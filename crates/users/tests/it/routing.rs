@@ -182,7 +182,7 @@ failure_route[challenge] {
 fn another_from_holds_for_the_dialog_and_the_caller_never_sees_it() {
     let house = House::start(&format!("{MODULES}{UAC}"), no_database);
     let sent = house.one(&invite(1, "", ""));
-    assert_eq!(header(&sent, "From"), Some("Main Office <sip:+4930@provider.example>;tag=1"), "{sent}");
+    assert_eq!(header(&sent, "From"), Some("\"Main Office\" <sip:+4930@provider.example>;tag=1"), "{sent}");
     let ok = reply(&sent, "200 OK").replace("To: <sip:bob@example.org>", "To: <sip:bob@example.org>;tag=2");
     let back = house.one(&ok);
     assert_eq!(header(&back, "From"), Some("\"Alice\" <sip:alice@example.org>;tag=1"), "{back}");
