@@ -199,6 +199,11 @@ fn net_config(kernel: &Kernel, workers: usize) -> NetConfig {
             {
                 return Some(usize::from(shard));
             }
+            // A registration belongs to no call, and all workers share the location: it stays where it came, where its
+            // retransmissions come as well, for they come from the same address.
+            if raw.starts_with(b"REGISTER ") {
+                return None;
+            }
             let id = switchroom_wire::sip::call_id_of(raw)?;
             Some((switchroom_wire::sip::call_id_hash(id) % workers as u64) as usize)
         },
