@@ -1,8 +1,7 @@
 //! Writes what happens to messages: all that waits goes into one transaction, and nobody is told before it is durable.
 //!
 //! While a commit runs, the next group gathers, so under load the price of a commit is shared and alone nobody waits for
-//! company. What is only noted (an outcome) waits some milliseconds for company, since a commit costs more than a message.
-//! Work that somebody waits for fails with the database; notes are kept and tried again.
+//! company. Work that somebody waits for fails with the database; what is only noted (an outcome) is kept and tried again.
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -10,7 +9,6 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use futures_util::future::select;
 use parking_lot::Mutex;
 use switchroom_kernel::ports::net::{BoxFuture, Clock};
 use switchroom_kernel::ports::store::{Query, Store, StoreError};
@@ -36,8 +34,6 @@ pub struct Work {
 
 /// Work taken into one transaction.
 const GROUP: usize = 2000;
-/// How long notes wait for company. After a kill as many more messages may be among those whose outcome nobody knows.
-const COMPANY: Duration = Duration::from_millis(10);
 
 /// The writer.
 pub struct Writer {
@@ -54,16 +50,7 @@ pub struct Writer {
 #[derive(Default)]
 struct Inner {
     waiting: Vec<Work>,
-    /// Somebody waits for some of it.
-    asked: bool,
     waker: Option<Waker>,
-}
-
-impl Inner {
-    /// Whether there is something to write; notes alone have a moment.
-    fn is_ready(&self, notes_as_well: bool) -> bool {
-        self.asked || (notes_as_well && !self.waiting.is_empty()) || self.waiting.len() >= GROUP
-    }
 }
 
 impl Writer {
@@ -86,7 +73,6 @@ impl Writer {
             return Err(work);
         }
         inner.waiting.push(work);
-        inner.asked = true;
         wake(inner);
         Ok(())
     }
@@ -106,11 +92,16 @@ impl Writer {
     /// Writes for as long as the process lives.
     pub async fn run(self: Arc<Self>, clock: Arc<dyn Clock>) {
         loop {
-            self.ready(true).await;
-            if !self.inner.lock().is_ready(false) {
-                select(clock.sleep(COMPANY), Box::pin(self.ready(false))).await;
-            }
-            let group = self.group();
+            let group = poll_fn(|cx| {
+                let mut inner = self.inner.lock();
+                if inner.waiting.is_empty() {
+                    inner.waker = Some(cx.waker().clone());
+                    return Poll::Pending;
+                }
+                let most = inner.waiting.len().min(GROUP);
+                Poll::Ready(inner.waiting.drain(..most).collect::<Vec<_>>())
+            })
+            .await;
             let pause: Option<BoxFuture<()>> =
                 (!self.write(group).await).then(|| clock.sleep(Duration::from_secs(1)));
             if let Some(pause) = pause {
@@ -119,35 +110,10 @@ impl Writer {
         }
     }
 
-    /// Until there is something to write.
-    async fn ready(&self, notes_as_well: bool) {
-        poll_fn(|cx| {
-            let mut inner = self.inner.lock();
-            if inner.is_ready(notes_as_well) {
-                return Poll::Ready(());
-            }
-            inner.waker = Some(cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
-    }
-
-    fn group(&self) -> Vec<Work> {
-        let mut inner = self.inner.lock();
-        let most = inner.waiting.len().min(GROUP);
-        let group = inner.waiting.drain(..most).collect();
-        inner.asked = inner.waiting.iter().any(|work| work.told.is_some());
-        group
-    }
-
     /// Writes what waits, for the end of the process.
     pub async fn flush(&self) {
         loop {
-            let group = {
-                let mut inner = self.inner.lock();
-                inner.asked = false;
-                std::mem::take(&mut inner.waiting)
-            };
+            let group = std::mem::take(&mut self.inner.lock().waiting);
             if group.is_empty() || !self.write(group).await {
                 return;
             }
@@ -223,24 +189,4 @@ fn statements(group: &[Work]) -> Vec<Query> {
     }
     queries.extend(group.iter().flat_map(|w| &w.queries).cloned());
     queries
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn notes_have_a_moment_and_what_somebody_waits_for_has_not() {
-        let mut inner = Inner::default();
-        assert!(!inner.is_ready(true) && !inner.is_ready(false));
-        inner.waiting.push(Work::default());
-        assert!(inner.is_ready(true) && !inner.is_ready(false));
-        inner.asked = true;
-        assert!(inner.is_ready(false));
-        let many = (0..GROUP).map(|_| Work::default()).collect();
-        assert!(
-            Inner { waiting: many, ..Inner::default() }.is_ready(false),
-            "a whole group waits for nobody"
-        );
-    }
 }
