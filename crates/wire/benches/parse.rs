@@ -48,10 +48,11 @@ fn main() {
     let buf = Bytes::from_static(INVITE);
     println!("{} bytes", buf.len());
     time("boundaries", || {
-        black_box(&Message::parse(black_box(buf.clone())).unwrap());
+        assert!(black_box(&Message::parse(black_box(buf.clone()))).is_ok());
     });
     time("boundaries, tags, branch, two URIs", || {
-        let m = Message::parse(black_box(buf.clone())).unwrap();
+        let parsed = Message::parse(black_box(buf.clone()));
+        let m = parsed.as_ref().unwrap();
         let from = m.from().unwrap();
         black_box((from.tag(), m.to().unwrap().tag(), m.via().unwrap().branch));
         black_box((m.ruri().unwrap().host, from.parse_uri().unwrap().host));

@@ -76,11 +76,13 @@ impl Message {
     /// Max-Forwards, which old peers leave out), CSeq and Content-Length. [`Message::check`] checks the rest.
     pub fn parse(buf: Bytes) -> Result<Message, ParseError> {
         let (buf, start, line_ends, fault) = begin(buf)?;
-        let mut message = Message::unread(buf, start);
-        match message.read(line_ends, fault) {
-            None => Ok(message),
-            Some(fault) => Err(message.refuse(fault)),
+        // Read where the caller gets it: it is too large to be moved about.
+        let mut parsed = Ok(Message::unread(buf, start));
+        let fault = parsed.as_mut().map_or(None, |message| message.read(line_ends, fault));
+        if let Some(fault) = fault {
+            parsed = parsed.and_then(|message| Err(message.refuse(fault)));
         }
+        parsed
     }
 
     #[inline]
